@@ -1,0 +1,98 @@
+"""What an engine is: pictures of a shot in; a caption and the answer to every question out.
+
+The server and the analyzer know engines by these types only, so a model on this machine's GPUs, a remote endpoint and
+a test's fake are the same to them. No torch here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen_shots.scoring import Reading
+
+Picture = NDArray[np.uint8]
+
+
+class Status(str, Enum):
+    """What an engine can do right now. Only a HEALTHY one takes shots."""
+
+    LOADING = "loading"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine runs on.
+
+    Attributes:
+        model: the name that the configuration gives.
+        device: "cuda" or "cpu"; None while loading.
+        gpu_count: GPUs in use, 0 on the CPU.
+        gpu_memory_bytes: memory of all of them together; None on the CPU.
+    """
+
+    model: str
+    device: str | None = None
+    gpu_count: int = 0
+    gpu_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShotPictures:
+    """The key frames of one shot, in time order.
+
+    Attributes:
+        pictures: RGB arrays of shape (height, width, 3), already scaled down to the frame budget.
+    """
+
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShotReading:
+    """What the model says of one shot.
+
+    Attributes:
+        caption: one sentence.
+        readings: attribute to one reading a key frame, in the order of the pictures.
+    """
+
+    caption: str
+    readings: dict[str, tuple[Reading, ...]]
+
+
+class Engine(Protocol):
+    """Looks at shots. Implementations: `engines.local`, later `engines.remote`; fakes in the tests."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine runs on."""
+
+    @property
+    def status(self) -> Status:
+        """Whether it takes shots now."""
+
+    @property
+    def failure(self) -> str | None:
+        """With FAILED: why, in a sentence for the operator. Else None."""
+
+    async def start(self) -> None:
+        """Begin to load. Returns at once; `status` tells when it is done."""
+
+    async def look(self, shot: ShotPictures) -> ShotReading:
+        """Look at one shot. Calls may overlap: the engine batches them.
+
+        Raises:
+            Unavailable: the engine is loading, lost or full.
+            ShotFailed: this shot can't be scored.
+        """
+
+    async def close(self) -> None:
+        """Finish the shots in hand and free everything. May be called twice."""

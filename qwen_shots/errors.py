@@ -1,0 +1,114 @@
+"""Everything that can go wrong, as one tree with no HTTP in it.
+
+QwenShotsError
+  + InvalidInput            the caller can mend it
+  |   + InvalidShot         a field of a shot is missing, of the wrong type or out of range
+  |   + InvalidPicture      a frame is not a picture, or not one that is served
+  |   + InvalidSettings     the configuration is wrong
+  + ShotFailed              this shot could not be scored, others can
+  |   + NotANumber          the model's answer held NaN or infinity
+  + Unavailable             nothing is wrong with the input: try again later
+      + EngineLoading       the model is still being loaded
+      + EngineLost          the engine died while it held the shot
+      + QueueFull           more work is waiting than the queue holds
+      + Draining            the server is being stopped
+
+Every error carries a `detail` for people: it names the field and the limit, and never repeats what was sent.
+`title` is the same for every error of a class; `slug` names the class on the wire.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class QwenShotsError(Exception):
+    """Base of all errors of this project."""
+
+    slug: ClassVar[str] = "error"
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[QwenShotsError], tuple[str]]:
+        # Errors cross the border between the engine's process and the server's.
+        return type(self), (self.detail,)
+
+
+class InvalidInput(QwenShotsError):
+    """The caller can mend it."""
+
+    slug = "invalid-input"
+    title = "The request is not valid"
+
+
+class InvalidShot(InvalidInput):
+    """A field of a shot is missing, of the wrong type or out of range."""
+
+    slug = "invalid-shot"
+    title = "The shot is not valid"
+
+
+class InvalidPicture(InvalidInput):
+    """A frame is not a picture, or not one that is served."""
+
+    slug = "invalid-picture"
+    title = "A frame is not a picture that can be read"
+
+
+class InvalidSettings(InvalidInput):
+    """The configuration is wrong."""
+
+    slug = "invalid-settings"
+    title = "The configuration is not valid"
+
+
+class ShotFailed(QwenShotsError):
+    """This shot could not be scored; others can."""
+
+    slug = "shot-failed"
+    title = "The shot could not be analysed"
+
+
+class NotANumber(ShotFailed):
+    """The model's answer held NaN or infinity, so there is no score to give."""
+
+    slug = "not-a-number"
+    title = "The model gave no number for the shot"
+
+
+class Unavailable(QwenShotsError):
+    """Nothing is wrong with the input; try again later."""
+
+    slug = "unavailable"
+    title = "The server can't analyse shots right now"
+
+
+class EngineLoading(Unavailable):
+    """The model is still being loaded."""
+
+    slug = "loading"
+    title = "The model is still being loaded"
+
+
+class EngineLost(Unavailable):
+    """The engine died while it held the shot."""
+
+    slug = "engine-lost"
+    title = "The engine stopped while it held the shot"
+
+
+class QueueFull(Unavailable):
+    """More work is waiting than the queue holds."""
+
+    slug = "queue-full"
+    title = "The server is busy"
+
+
+class Draining(Unavailable):
+    """The server is being stopped."""
+
+    slug = "draining"
+    title = "The server is being stopped"

@@ -1,0 +1,201 @@
+"""Typed, frozen settings: `config.yaml`, overruled by environment variables.
+
+A mistake stops the start with the key's name, the line it stands on, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, field_validator
+
+from qwen_shots.errors import InvalidSettings
+
+ENV_PREFIX = "QWEN_SERVER__"
+CONFIG_ENV = "QWEN_SERVER_CONFIG"
+DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
+DEFAULT_API_KEY = "helloagorevski"
+
+ATTRIBUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+class Section(BaseModel):
+    """Base of the sections: closed, frozen, strict types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSettings(Section):
+    """Which model, where, and how much of each picture it sees."""
+
+    name: Annotated[str, StringConstraints(min_length=1)] = "Qwen/Qwen2-VL-2B-Instruct"
+    device: Literal["cuda", "cpu"] = "cuda"
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    placement: Literal["auto", "replicate", "shard"] = "auto"
+    max_frame_tokens: int = Field(256, ge=16, le=4096)
+    max_caption_tokens: int = Field(32, ge=4, le=256)
+
+
+class ServerSettings(Section):
+    """Where the server listens and who may ask."""
+
+    host: Annotated[str, StringConstraints(min_length=1)] = "0.0.0.0"
+    port: int = Field(8000, ge=1, le=65535)
+    api_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{8,}$")] = DEFAULT_API_KEY
+    reload: bool = False
+    max_body_mib: int = Field(64, ge=1, le=1024)
+    max_queue_shots: int = Field(1280, ge=1, le=100_000)
+
+
+class ProcessingSettings(Section):
+    """How the scores come about."""
+
+    max_batch_size: int = Field(10, ge=1, le=1000)
+    enable_audio_fusion: bool = True
+    temporal_weight: float = Field(0.3, ge=0, le=1)
+    luminance_weight: float = Field(0.3, ge=0, le=1)
+    audio_weight: float = Field(0.2, ge=0, le=1)
+
+
+class Settings(Section):
+    """The whole configuration.
+
+    `attributes` has no default here: config.yaml is the one place where they are named and described.
+    """
+
+    model: ModelSettings = ModelSettings()
+    server: ServerSettings = ServerSettings()
+    processing: ProcessingSettings = ProcessingSettings()
+    attributes: dict[str, Annotated[str, StringConstraints(min_length=1, max_length=400)]] = Field(
+        min_length=1, max_length=64
+    )
+
+    @field_validator("attributes")
+    @classmethod
+    def _names_are_plain(cls, attributes: dict[str, str]) -> dict[str, str]:
+        for name in attributes:
+            if not ATTRIBUTE_NAME.fullmatch(name):
+                raise ValueError("each name is 1 to 32 lower-case letters, digits and underscores, a letter first")
+        return attributes
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    Args:
+        path: the YAML file. None takes the one that QWEN_SERVER_CONFIG names, else config.yaml beside this file.
+        environ: environment variables; QWEN_SERVER__SECTION__KEY overrules the file.
+
+    Raises:
+        InvalidSettings: the file can't be read, or a key or value in it or in the environment is not allowed.
+    """
+    path = path or Path(environ.get(CONFIG_ENV, DEFAULT_CONFIG))
+    values, lines = _read_yaml(path)
+    sources = _apply_environment(values, environ)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise InvalidSettings(_explain(error, path, lines, sources)) from None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """The file's values, and the line (from 1) of each key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidSettings(f"{path} can't be read: {reason}") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InvalidSettings(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'syntax'}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise InvalidSettings(f"{path} must hold sections (model, server, processing, attributes), not a bare value")
+    lines: dict[tuple[str, ...], int] = {}
+    _collect_lines(root, (), lines, path)
+    return values, lines
+
+
+def _collect_lines(node: yaml.Node | None, at: tuple[str, ...], lines: dict[tuple[str, ...], int], path: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        here = (*at, str(key.value))
+        line = key.start_mark.line + 1
+        if here in lines:
+            # YAML's own loader lets the last one win in silence.
+            raise InvalidSettings(f"{path}, line {line}: {'.'.join(here)} stands there twice (first: {lines[here]})")
+        lines[here] = line
+        _collect_lines(value, here, lines, path)
+
+
+def _apply_environment(values: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Lay the variables over the file's values; returns which key came from which variable."""
+    sources: dict[tuple[str, ...], str] = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        at = tuple(part.lower() for part in variable[len(ENV_PREFIX) :].split("__"))
+        if len(at) != 2 or not all(at):
+            raise InvalidSettings(f"{variable} names no setting: write {ENV_PREFIX}SECTION__KEY")
+        section, key = at
+        if values.get(section) is None:
+            values[section] = {}
+        if not isinstance(values[section], dict):
+            raise InvalidSettings(f"{section} must be a section with keys of its own")
+        values[section][key] = _from_text(section, key, text)
+        sources[at] = variable
+    return sources
+
+
+def _from_text(section: str, key: str, text: str) -> object:
+    """A variable's text as the setting's type; unchanged where it does not fit, for the validation to name."""
+    holder = Settings.model_fields.get(section)
+    fields = getattr(holder.annotation, "model_fields", {}) if holder else {}
+    kind = fields[key].annotation if key in fields else str
+    if kind not in (int, float, bool):
+        return text
+    try:
+        return TypeAdapter(kind).validate_strings(text)
+    except ValidationError:
+        return text
+
+
+def _explain(
+    error: ValidationError, path: Path, lines: Mapping[tuple[str, ...], int], sources: Mapping[tuple[str, ...], str]
+) -> str:
+    """Every mistake on a line of its own: where, which key, what is allowed."""
+    return "\n".join(
+        f"{_place(at, path, lines, sources)}: {'.'.join(at)}: {_allowed(at, mistake)}"
+        for mistake in error.errors()
+        for at in [tuple(str(part) for part in mistake["loc"] if part != "[key]")]
+    )
+
+
+def _place(
+    at: tuple[str, ...], path: Path, lines: Mapping[tuple[str, ...], int], sources: Mapping[tuple[str, ...], str]
+) -> str:
+    if at in sources:
+        return sources[at]
+    return f"{path}, line {lines[at]}" if at in lines else str(path)
+
+
+def _allowed(at: tuple[str, ...], mistake: Mapping[str, Any]) -> str:
+    if mistake["type"] == "extra_forbidden":
+        owner = Settings.model_fields[at[0]].annotation if len(at) > 1 else Settings
+        known = ", ".join(getattr(owner, "model_fields", {}))
+        return f"unknown key; known here: {known}"
+    if at == ("server", "api_key"):
+        return "must be 8 or more visible ASCII characters without spaces"
+    message: str = mistake["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
