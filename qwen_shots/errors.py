@@ -5,6 +5,7 @@ QwenShotsError
   |   + InvalidShot         a field of a shot is missing, of the wrong type or out of range
   |   + InvalidPicture      a frame is not a picture, or not one that is served
   |   + InvalidSettings     the configuration is wrong
+  + CannotLoad              the model is not there, can't be fetched or can't be used
   + ShotFailed              this shot could not be scored, others can
   |   + NotANumber          the model's answer held NaN or infinity
   + Unavailable             nothing is wrong with the input: try again later
@@ -63,6 +64,13 @@ class InvalidSettings(InvalidInput):
 
     slug = "invalid-settings"
     title = "The configuration is not valid"
+
+
+class CannotLoad(QwenShotsError):
+    """The model is not there, can't be fetched or can't be used."""
+
+    slug = "cannot-load"
+    title = "The model can't be loaded"
 
 
 class ShotFailed(QwenShotsError):
