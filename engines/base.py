@@ -49,7 +49,7 @@ class ShotPictures:
     """The key frames of one shot, in time order.
 
     Attributes:
-        pictures: RGB arrays of shape (height, width, 3), already scaled down to the frame budget.
+        pictures: RGB arrays of shape (height, width, 3), of any size: the engine scales them to its budget.
     """
 
     pictures: tuple[Picture, ...]

@@ -88,10 +88,14 @@ class NotANumber(ShotFailed):
 
 
 class Unavailable(QwenShotsError):
-    """Nothing is wrong with the input; try again later."""
+    """Nothing is wrong with the input; try again in `retry_after` seconds."""
 
     slug = "unavailable"
     title = "The server can't analyse shots right now"
+
+    def __init__(self, detail: str, retry_after: int = 5) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class EngineLoading(Unavailable):

@@ -135,10 +135,32 @@ class FusionStep(Wire):
     audio: Finite = Field(description="What the sound added")
 
 
+class FusionWeights(Wire):
+    """The settings that the fusion ran with."""
+
+    temporal: Share = Field(description="processing.temporal_weight")
+    luminance: Share = Field(description="processing.luminance_weight")
+    audio: Share = Field(description="processing.audio_weight")
+
+
 class Evidence(Wire):
-    """Everything that recomputes the answer exactly. Asked for with `?explain=true`."""
+    """Everything that recomputes the answer exactly. Asked for with `?explain=true`.
+
+    For each attribute, in 64-bit floats, from left to right:
+
+    - `visual` is the sum over the key frames of `weight * value`.
+    - `measurement` is `weights.temporal * (measured.motion - visual)` for motion, where motion was measured, and
+      `weights.luminance * (measured.darkness - visual)` for darkness; else 0.
+    - `audio` is `weights.audio * strength * (1 - score)`, where `score` is `visual + measurement` clipped to 0..1 and
+      `strength` is `audio.loudness` for intensity, and `audio.confidence` times the class's share
+      (`qwen_shots.fusion.MOOD`) for suspense and darkness; else 0.
+    - The answer is `visual + measurement + audio` rounded to 4 decimals and clipped to 0..1.
+
+    `qwen_shots.fusion.recompute` does this.
+    """
 
     key_frames: list[KeyFrame]
+    weights: FusionWeights
     readings: dict[str, list[FrameReading]] = Field(description="Attribute to one reading a key frame")
     measured: Measured
     audio: AudioEvidence | None = Field(description="Null without audio features or with fusion off")

@@ -1,0 +1,81 @@
+"""A checked shot in, an analysis out: decode, measure, ask the engine, fuse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engines.base import Engine, Picture, ShotPictures
+from qwen_shots import audio, fusion, measure, media
+from qwen_shots.schemas import Analysis, Measured, Shot
+from settings import ProcessingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the CPU makes of a shot: the key frames, and what was measured."""
+
+    key_frames: tuple[Picture, ...]
+    measured: Measured
+
+
+class ShotAnalyzer:
+    """Analyses shots with one engine.
+
+    Args:
+        engine: looks at the key frames.
+        settings: the weights of the fusion.
+    """
+
+    def __init__(self, engine: Engine, settings: ProcessingSettings) -> None:
+        self._engine = engine
+        self._settings = settings
+        # Pillow lets go of the interpreter's lock while it decodes, so threads use all cores.
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+    async def analyze(self, shot: Shot, *, explain: bool = False) -> Analysis:
+        """Say how a shot feels.
+
+        Raises:
+            InvalidPicture: a frame can't be read.
+            Unavailable: the engine takes no shots now.
+            ShotFailed: the model gave no answer for this shot.
+        """
+        prepared = await asyncio.get_running_loop().run_in_executor(self._pool, prepare, shot)
+        reading = await self._engine.look(ShotPictures(prepared.key_frames))
+        features = shot.audio_features if self._settings.enable_audio_fusion else None
+        sound = audio.classify(features) if features else None
+        attributes, evidence = fusion.fuse(
+            reading.readings,
+            prepared.measured,
+            sound,
+            temporal_weight=self._settings.temporal_weight,
+            luminance_weight=self._settings.luminance_weight,
+            audio_weight=self._settings.audio_weight,
+            sent=len(shot.images),
+        )
+        return Analysis(
+            shot_id=shot.shot_id,
+            caption=reading.caption,
+            attributes=attributes,
+            evidence=evidence if explain else None,
+        )
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def prepare(shot: Shot) -> Prepared:
+    """Decode all frames, measure them, and pick the key frames.
+
+    Raises:
+        InvalidPicture: a frame can't be read; the detail names it.
+    """
+    frames = [media.decode_picture(image, f"images[{index}]") for index, image in enumerate(shot.images)]
+    key_frames = tuple(frames[index] for index in fusion.key_frame_indices(len(frames)))
+    luminance = measure.luminance(key_frames)
+    measured = Measured(luminance=luminance, darkness=measure.darkness(luminance), motion=measure.motion(frames))
+    return Prepared(key_frames, measured)

@@ -1,0 +1,140 @@
+"""The engine on this machine: one process for each GPU (or one for the CPU), fed from one queue and kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+
+from engines.base import EngineInfo, ShotPictures, ShotReading, Status
+from engines.replica import Replica
+from engines.scheduler import Pending, ShotQueue
+from engines.worker import Ready
+from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost
+from qwen_shots.media import fit_picture
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+FIRST_RESTART_SECONDS = 1.0
+LAST_RESTART_SECONDS = 30.0
+
+
+class LocalEngine:
+    """Implements `engines.base.Engine` with processes of this machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._queue = ShotQueue(settings.server.max_queue_shots)
+        self._info = EngineInfo(settings.model.name)
+        self._first: Ready | None = None
+        self._replicas: dict[int, Replica] = {}
+        self._ready: set[int] = set()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._failure: str | None = None
+        self._in_hand: set[asyncio.Future[ShotReading]] = set()
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine runs on."""
+        return self._info
+
+    @property
+    def failure(self) -> str | None:
+        """Why it can't run, once `status` is FAILED."""
+        return self._failure
+
+    @property
+    def status(self) -> Status:
+        """HEALTHY only when every replica is."""
+        if self._failure:
+            return Status.FAILED
+        if self._first is None:
+            return Status.LOADING
+        return Status.HEALTHY if len(self._ready) == len(self._keepers) else Status.DEGRADED
+
+    @property
+    def queue_depth(self) -> int:
+        """Shots that wait."""
+        return len(self._queue)
+
+    @property
+    def pids(self) -> list[int]:
+        """The engine processes' ids."""
+        return [replica.pid for replica in self._replicas.values() if replica.pid]
+
+    async def start(self) -> None:
+        """Begin to load; the first replica's plan says how many others there are."""
+        self._keepers.append(asyncio.create_task(self._keep(0)))
+
+    async def look(self, shot: ShotPictures) -> ShotReading:
+        """Look at one shot; see `Engine.look`."""
+        if self._first is None:
+            raise EngineLoading("the model is still being loaded")
+        if not self._ready:
+            raise EngineLost("the engine stopped; it is being started again")
+        factor, cap = self._first.factor, self._settings.model.max_frame_tokens
+        pictures = await asyncio.to_thread(
+            lambda: tuple(fit_picture(picture, factor=factor, max_tokens=cap) for picture in shot.pictures)
+        )
+        tokens = sum(math.prod(picture.shape[:2]) // factor**2 for picture in pictures)
+        answer = self._queue.put(ShotPictures(pictures), tokens)
+        self._in_hand.add(answer)
+        answer.add_done_callback(self._in_hand.discard)
+        return await answer
+
+    async def close(self) -> None:
+        """Finish the shots in hand, then end the processes."""
+        while self._in_hand and self._ready:
+            await asyncio.wait(set(self._in_hand), timeout=1)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
+        self._queue.fail_all(EngineLost("the server is being stopped"))
+        self._replicas.clear()
+        self._ready.clear()
+
+    async def _keep(self, rank: int) -> None:
+        """Keep one replica running: start, serve, and start again when it dies."""
+        pause = FIRST_RESTART_SECONDS
+        while True:
+            replica = Replica(self._settings, rank)
+            self._replicas[rank] = replica
+            try:
+                ready = await replica.start()
+                self._on_ready(rank, ready)
+                pause = FIRST_RESTART_SECONDS
+                await self._serve(replica, ready.batch_tokens)
+            except (CannotLoad, EngineLost) as error:
+                await replica.close()
+                if self._first is None:
+                    self._failure = error.detail
+                    return
+                self._ready.discard(rank)
+                log.error("engine %d stopped (%s); starting it again in %.0f s", rank, error.detail, pause)  # noqa: TRY400
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LAST_RESTART_SECONDS)
+
+    def _on_ready(self, rank: int, ready: Ready) -> None:
+        if self._first is None:
+            self._first, self._info = ready, ready.info
+            others = range(1, ready.replicas)
+            self._keepers += [asyncio.create_task(self._keep(other)) for other in others]
+        self._ready.add(rank)
+        log.info("engine %d is ready on %s, %d picture tokens a batch", rank, ready.info.device, ready.batch_tokens)
+
+    async def _serve(self, replica: Replica, budget: int) -> None:
+        """Hand the replica batches until it is lost."""
+        while True:
+            batch: list[Pending] = await self._queue.take(budget)
+            began = time.monotonic()
+            try:
+                answers = await replica.run([pending.shot for pending in batch])
+            except EngineLost:
+                self._queue.give_back(batch)
+                raise
+            for pending, answer in zip(batch, answers, strict=True):
+                pending.settle(answer)
+            self._queue.measured(len(batch), time.monotonic() - began)

@@ -1,0 +1,119 @@
+"""The server's hold on one engine process: start it, hand it batches, notice when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from engines import worker
+from engines.base import ShotPictures
+from engines.worker import Answer, Answers, Failed, Ready, Work
+from qwen_shots.errors import CannotLoad, EngineLost
+from settings import Settings
+
+CLOSE_SECONDS = 5.0
+
+
+class Replica:
+    """One engine process and the pipe to it. Made and used on the event loop's thread."""
+
+    def __init__(self, settings: Settings, rank: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        # spawn: a forked child would inherit locks and CUDA's state.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=worker.main, args=(theirs, settings, rank), name=f"engine-{rank}", daemon=True
+        )
+        self._theirs: Connection | None = theirs
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[tuple[Answer, ...]]] = {}
+        self._ready: asyncio.Future[Ready] = self._loop.create_future()
+
+    async def start(self) -> Ready:
+        """Spawn the process and wait until the model has answered a first shot.
+
+        Raises:
+            CannotLoad: the model can't be loaded.
+            EngineLost: the process died while it loaded.
+        """
+        await asyncio.to_thread(self._process.start)
+        assert self._theirs is not None
+        self._theirs.close()  # else the pipe would not end when the child does
+        self._theirs = None
+        threading.Thread(target=self._read, name=f"{self._process.name}-reader", daemon=True).start()
+        return await self._ready
+
+    async def run(self, shots: Sequence[ShotPictures]) -> tuple[Answer, ...]:
+        """Look at one batch.
+
+        Raises:
+            EngineLost: the process died before it answered.
+        """
+        number = next(self._numbers)
+        answer: asyncio.Future[tuple[Answer, ...]] = self._loop.create_future()
+        self._waiting[number] = answer
+        try:
+            await asyncio.to_thread(self._pipe.send, Work(number, tuple(shots)))
+        except (OSError, ValueError):
+            self._waiting.pop(number, None)
+            raise EngineLost("the engine stopped; it is being started again") from None
+        return await answer
+
+    async def close(self) -> None:
+        """End the process, by force if it does not go."""
+        with contextlib.suppress(OSError):
+            self._pipe.send(None)
+        if self._process.pid is None:
+            return
+        await asyncio.to_thread(self._process.join, CLOSE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            await asyncio.to_thread(self._process.join)
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, for tests and the log."""
+        return self._process.pid
+
+    def _read(self) -> None:
+        """On a thread of its own: pass messages to the event loop until the process is gone."""
+        while True:
+            try:
+                message = self._pipe.recv()
+            except (EOFError, OSError):
+                message = None
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._on_message, message)
+            if message is None:
+                return
+
+    def _on_message(self, message: Any) -> None:
+        match message:
+            case Ready():
+                _settle(self._ready, message)
+            case Failed(detail):
+                _settle(self._ready, CannotLoad(detail))
+            case Answers(number, answers):
+                _settle(self._waiting.pop(number), answers)
+            case None:
+                lost = EngineLost("the engine stopped; it is being started again")
+                _settle(self._ready, lost)
+                for waiting in self._waiting.values():
+                    _settle(waiting, lost)
+                self._waiting.clear()
+
+
+def _settle(future: asyncio.Future[Any], outcome: object) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

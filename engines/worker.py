@@ -1,0 +1,132 @@
+"""The engine process: owns one copy of the model, answers batches, and dies alone when its GPU does."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from engines.base import EngineInfo, ShotPictures, ShotReading
+from qwen_shots.errors import CannotLoad, QwenShotsError, ShotFailed
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+Answer = ShotReading | QwenShotsError
+Look = Callable[[Sequence[ShotPictures]], Sequence[Answer]]
+
+# Picture tokens in one batch. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair.
+CPU_BATCH_TOKENS = 4_096
+GPU_BATCH_TOKENS = 24_576
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and has answered a first shot.
+
+    Attributes:
+        info: what it runs on.
+        factor: side of one picture token in pixels.
+        replicas: engine processes that the plan asks for in all.
+        batch_tokens: picture tokens that one batch may hold.
+    """
+
+    info: EngineInfo
+    factor: int
+    replicas: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The model can't be loaded; `detail` is for the operator."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Shots to look at together."""
+
+    number: int
+    shots: tuple[ShotPictures, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One answer a shot, in order."""
+
+    number: int
+    answers: tuple[Answer, ...]
+
+
+def main(pipe: Connection, settings: Settings, rank: int) -> None:
+    """Load, then answer until the server closes the pipe or dies."""
+    # Ctrl-C and SIGTERM reach the whole process group. The server decides when its engines end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s engine %(message)s")
+    try:
+        look, ready = _load(settings, rank)
+    except CannotLoad as error:
+        pipe.send(Failed(error.detail))
+        return
+    except Exception as error:
+        log.exception("loading the model failed")
+        pipe.send(Failed(f"loading {settings.model.name} failed with {type(error).__name__}: {error}"))
+        return
+    pipe.send(ready)
+    while (work := _receive(pipe)) is not None:
+        pipe.send(Answers(work.number, tuple(answer_all(look, work.shots))))
+
+
+def _receive(pipe: Connection) -> Work | None:
+    try:
+        work: Work | None = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return work
+
+
+def _load(settings: Settings, rank: int) -> tuple[Look, Ready]:
+    # Here, not above: the server's process imports this module and stays without torch.
+    import model_loader
+    from engines.runner import ModelRunner
+
+    folder = model_loader.find_files(settings.model.name)
+    plan = model_loader.make_plan(settings.model, folder)
+    loaded = model_loader.load(settings.model, folder, plan, rank)
+    runner = ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens)
+    side = 4 * loaded.pictures.factor
+    probe = ShotPictures((np.full((side, side, 3), 128, np.uint8),))
+    runner.look([probe])
+    info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
+    tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else GPU_BATCH_TOKENS
+    return runner.look, Ready(info, loaded.pictures.factor, plan.replicas, tokens)
+
+
+def answer_all(look: Look, shots: Sequence[ShotPictures]) -> list[Answer]:
+    """Look at a batch; where it fails, halve it, so that only the shot that is to blame gets an error.
+
+    Raises:
+        RuntimeError: the GPU is beyond use. The process ends with it, and the server starts another.
+    """
+    try:
+        return list(look(shots))
+    except Exception as error:
+        kind = type(error).__name__
+        if kind == "AcceleratorError" or "CUDA error" in str(error):
+            raise
+        if len(shots) == 1:
+            log.exception("a shot failed")
+            what = "there is not enough GPU memory for it" if kind == "OutOfMemoryError" else "the model failed on it"
+            return [ShotFailed(f"the shot could not be analysed: {what}; the server's log says more")]
+    # Outside the except block: there the exception would still hold the failed batch's memory.
+    gc.collect()
+    half = len(shots) // 2
+    return [*answer_all(look, shots[:half]), *answer_all(look, shots[half:])]

@@ -1,0 +1,209 @@
+"""From what a client sent to frames as a person would see them.
+
+A frame is a base64 JPEG, PNG or WebP. Its format is decided by its content, its limits are checked before any pixel is
+decoded, and what comes out is 8-bit sRGB, upright, with transparency laid on white as a browser's page shows it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import struct
+import zlib
+from io import BytesIO
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from qwen_shots.errors import InvalidPicture
+from qwen_shots.exif import orientation
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""A frame: (height, width, 3), 8-bit sRGB."""
+
+MIN_SIDE = 16
+MAX_SIDE = 16_384  # just above WebP's own 16,383
+MAX_PIXELS = 7680 * 4320  # 8K UHD, the largest frame of a film
+MAX_RATIO = 20
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What Pillow's decoders raise on a broken file, found by fuzzing them (tests/qwen_shots/test_media.py).
+BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+
+
+def decode_picture(encoded: str, field: str) -> Picture:
+    """Decode one frame.
+
+    Args:
+        encoded: standard base64 (RFC 4648 section 4) of a JPEG, PNG or WebP file, without line breaks.
+        field: the frame's name in an error, such as `images[2]`.
+
+    Returns:
+        (height, width, 3) RGB, 8 bits a channel, sRGB, writable.
+
+    Raises:
+        InvalidPicture: not base64, not a picture, truncated, animated, or outside the limits. Its detail names
+            `field` and the limit and never repeats what was sent.
+    """
+    data = _decode_base64(encoded, field)
+    try:
+        with _open(data, field) as image:
+            _check_size(*image.size, field)
+            if getattr(image, "is_animated", False):
+                raise InvalidPicture(f"{field} is animated; send one still picture a frame")
+            _scale_key(image)
+            image.load()
+            return np.array(_as_seen(image))
+    except Image.DecompressionBombError:
+        # Pillow's WebP decoder refuses a huge canvas before it tells the size.
+        raise InvalidPicture(_too_large(field)) from None
+    except BROKEN_FILE:
+        raise InvalidPicture(f"{field} is damaged or cut short and can't be decoded") from None
+
+
+def _decode_base64(encoded: str, field: str) -> bytes:
+    if encoded[:5].lower() == "data:":
+        raise InvalidPicture(
+            f"{field} is a data: URL; send the base64 text alone, without what stands before the comma"
+        )
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidPicture(f"{field} is not base64 (standard alphabet, padded, no line breaks)") from None
+
+
+def _open(data: bytes, field: str) -> ImageFile.ImageFile:
+    """Read the header with the decoder that the first bytes ask for.
+
+    Not Image.open: it guesses among dozens of formats, and warns at a pixel limit of its own. A phone's MPO is a JPEG
+    with more pictures behind it; this decoder sees the first one, as browsers do.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return JpegImagePlugin.JpegImageFile(BytesIO(data))
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImagePlugin.PngImageFile(BytesIO(data))
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile(BytesIO(data))
+    raise InvalidPicture(f"{field} is not a JPEG, PNG or WebP picture")
+
+
+def _check_size(width: int, height: int, field: str) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise InvalidPicture(f"{field} is too small: each side must be {MIN_SIDE} pixels or more")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise InvalidPicture(_too_large(field))
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise InvalidPicture(f"{field} is too narrow: one side may be at most {MAX_RATIO} times the other")
+
+
+def _too_large(field: str) -> str:
+    return f"{field} is too large: at most {MAX_PIXELS:,} pixels (7680 x 4320), and {MAX_SIDE:,} a side"
+
+
+def _as_seen(image: Image.Image) -> Image.Image:
+    """A decoded file as upright sRGB."""
+    turn = UPRIGHT.get(orientation(image.info.get("exif", b"")))
+    profile = image.info.get("icc_profile")
+    colour, alpha = _colour_and_alpha(image)
+    seen = _to_srgb(colour, profile)
+    if alpha is not None:
+        paper = Image.new("RGB", seen.size, "white")
+        paper.paste(seen, mask=alpha)
+        seen = paper
+    return seen if turn is None else seen.transpose(turn)
+
+
+def _colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Split a picture into L, RGB or CMYK, and its transparency (L), if any."""
+    if image.mode.startswith("I"):
+        return _from_16_bit_grey(image)
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    elif "transparency" in image.info:
+        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
+    elif image.mode == "1":
+        image = image.convert("L")
+    if image.mode not in ("LA", "RGBA"):
+        return image, None
+    return image.convert("L" if image.mode == "LA" else "RGB"), image.getchannel("A")
+
+
+def _from_16_bit_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Scale 0..65535 to 0..255; Pillow's own conversion clips all above 255 to white."""
+    deep = np.asarray(image).astype(np.uint32)
+    key = image.info.get("transparency")
+    alpha = None if key is None else Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8))
+    return Image.fromarray(((deep + 128) // 257).astype(np.uint8)), alpha
+
+
+def _scale_key(image: ImageFile.ImageFile) -> None:
+    """Bring a PNG's transparent colour to the scale that Pillow gives the pixels; it leaves the file's own."""
+    key = image.info.get("transparency")
+    raw_mode = image.tile[0].args if image.tile else None
+    if isinstance(key, tuple) and raw_mode == "RGB;16B":
+        image.info["transparency"] = tuple(part >> 8 for part in key)
+    elif isinstance(key, int) and raw_mode in ("L;2", "L;4"):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[raw_mode]
+
+
+def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
+    """Apply the embedded colour profile; a broken one, or one for another kind of picture, is passed over."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            managed = ImageCms.profileToProfile(colour, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            managed = None
+        if managed is not None:
+            return managed
+    return colour.convert("RGB")
+
+
+def fit_size(height: int, width: int, *, factor: int, max_tokens: int) -> tuple[int, int]:
+    """The size at which the model sees a picture: Qwen's `smart_resize` with a cap and no lower bound.
+
+    Args:
+        height: pixels.
+        width: pixels.
+        factor: pixels a token measures on each side (Qwen2-VL: 28).
+        max_tokens: the most tokens the picture may cost.
+
+    Returns:
+        (height, width), each a multiple of `factor` and at least one, together at most `max_tokens` tokens. The
+        picture is scaled down to the cap and never up, but for rounding to the grid.
+    """
+    rows, columns = max(1, round(height / factor)), max(1, round(width / factor))
+    if rows * columns > max_tokens:
+        beta = math.sqrt((height * width) / (max_tokens * factor**2))
+        rows = max(1, math.floor(height / beta / factor))
+        columns = max(1, math.floor(width / beta / factor))
+        # A side held at one token leaves the other too long; smart_resize overshoots its cap there.
+        longest = max_tokens // min(rows, columns)
+        rows, columns = min(rows, longest), min(columns, longest)
+    return rows * factor, columns * factor
+
+
+def fit_picture(picture: Picture, *, factor: int, max_tokens: int) -> Picture:
+    """Scale a picture to `fit_size`, bicubic and antialiased as Qwen's image processor does it.
+
+    Args:
+        picture: (height, width, 3) RGB.
+        factor: pixels a token measures on each side.
+        max_tokens: the most tokens the picture may cost.
+    """
+    height, width = fit_size(*picture.shape[:2], factor=factor, max_tokens=max_tokens)
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
