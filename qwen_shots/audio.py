@@ -2,7 +2,8 @@
 
 Loudness tells silence from sound and nothing else. Speech is told by variation: it stops between syllables and jumps
 between vowels and hisses. Music is told from ambience by its timbre moving from note to note and its pitch classes
-standing out. Each cue votes between -1 and 1, `tanh(ln(value / threshold) / width)`, and the weighted votes are log-odds.
+standing out. Each cue votes between -1 and 1, `tanh(ln(value / threshold) / width)`, and the weighted votes are
+log-odds.
 
 Sources of the thresholds: (table) 120 labelled real one-second clips, 40 each of silence, speech and music; (made) the
 synthetic speech, music and ambience of tests/qwen_shots/sounds.py, where each stands midway between the classes.
@@ -11,17 +12,23 @@ synthetic speech, music and ambience of tests/qwen_shots/sounds.py, where each s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qwen_shots.schemas import AudioEvidence, AudioFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 AudioClass = Literal["silent", "dialog", "music", "ambiance"]
 
 SILENCE_DBFS = -55.0  # (table) silence lies at -71 and below in nine of ten clips, quiet ambience at -49 and above
 SILENCE_WIDTH = 2.0  # dB: 19 to 1 at -49 and at -61
+
+# Speech over equally loud music passes for music (made: 20 of 20, with confidences up to .95 without this ceiling), and
+# films are full of it.
+MUSIC_CEILING = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,8 @@ def classify(features: AudioFeatures) -> AudioEvidence | None:
 
     The class is that of the largest probability, the confidence this probability. It is lowered down to half where the
     cues for speech contradict each other: dialogue over music has the even loudness of music and the moving timbre of
-    speech. Every missing field is a cue less and so a lower confidence; with the loudness alone it is a third.
+    speech. For music it is at most `MUSIC_CEILING`, for what sounds like music may hide speech. Every missing field is
+    a cue less and so a lower confidence; with the loudness alone it is a third.
 
     Args:
         features: as librosa gives them; any may be None.
@@ -87,7 +95,8 @@ def _kind_of_sound(features: AudioFeatures) -> tuple[AudioClass, float]:
     music = (1 - dialog) * _logistic(_votes_for_music(features))
     chances: dict[AudioClass, float] = {"ambiance": 1 - dialog - music, "music": music, "dialog": dialog}
     name = max(chances, key=lambda kind: chances[kind])
-    return name, chances[name] * (1 + _agreement(for_speech)) / 2
+    confidence = chances[name] * (1 + _agreement(for_speech)) / 2
+    return name, min(confidence, MUSIC_CEILING) if name == "music" else confidence
 
 
 def _votes_for_speech(features: AudioFeatures) -> tuple[float, ...]:

@@ -12,10 +12,10 @@ SHORT = 3  # EXIF's name for 16 bits
 
 
 def orientation(exif: bytes) -> int:
-    """The orientation tag of an EXIF block (Exif 2.32, section 4.6.4), 1..8.
+    r"""The orientation tag of an EXIF block (Exif 2.32, section 4.6.4), 1..8.
 
     Args:
-        exif: the block, with or without `Exif\\0\\0` before it; may be empty.
+        exif: the block, with or without `Exif\0\0` before it; may be empty.
 
     Returns:
         The tag's value; 1 (upright) where it is absent, out of range or can't be read.

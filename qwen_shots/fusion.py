@@ -6,9 +6,8 @@ Every step is an addend: `visual + measurement + audio`, rounded to 4 decimals, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qwen_shots.schemas import (
     AudioEvidence,
@@ -19,7 +18,11 @@ from qwen_shots.schemas import (
     KeyFrame,
     Measured,
 )
-from qwen_shots.scoring import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qwen_shots.scoring import Reading
 
 # How far each sound class raises a mood, as a share of `audio_weight`. Choices of film craft, not measurements: silence
 # and bare ambience make one wait, a score colours the mood, and talk tells nothing that the picture doesn't.
@@ -94,7 +97,10 @@ def fuse(  # noqa: PLR0913 -- the three weights are the settings' own names
     indices = key_frame_indices(sent)
     shares = key_frame_weights(len(indices))
     weights = FusionWeights(temporal=temporal_weight, luminance=luminance_weight, audio=audio_weight)
-    steps = {name: _step(name, per_frame, shares, measured, audio, weights) for name, per_frame in readings.items()}
+    steps = {
+        name: _step(name, per_frame, shares, measured=measured, audio=audio, weights=weights)
+        for name, per_frame in readings.items()
+    }
     evidence = Evidence(
         key_frames=[KeyFrame(index=index, weight=share) for index, share in zip(indices, shares, strict=True)],
         weights=weights,
@@ -110,7 +116,9 @@ def recompute(evidence: Evidence) -> dict[str, float]:
     """The scores again, from nothing but the evidence's readings, measurements, sound and weights."""
     shares = [frame.weight for frame in evidence.key_frames]
     return {
-        name: _answer(_step(name, per_frame, shares, evidence.measured, evidence.audio, evidence.weights))
+        name: _answer(
+            _step(name, per_frame, shares, measured=evidence.measured, audio=evidence.audio, weights=evidence.weights)
+        )
         for name, per_frame in evidence.readings.items()
     }
 
@@ -119,11 +127,14 @@ def _step(  # noqa: PLR0913 -- each is one line of the recipe
     name: str,
     per_frame: Sequence[HasValue],
     shares: Sequence[float],
+    *,
     measured: Measured,
     audio: AudioEvidence | None,
     weights: FusionWeights,
 ) -> FusionStep:
-    visual = sum(share * reading.value for share, reading in zip(shares, per_frame, strict=True))
+    visual = 0.0
+    for share, reading in zip(shares, per_frame, strict=True):
+        visual += share * reading.value  # not sum(): since Python 3.12 that rounds otherwise, and exact means exact
     measurement = _measurement(name, visual, measured, weights)
     score = min(1.0, max(0.0, visual + measurement))
     # A share of the room that is left: never above 1, never more than audio_weight, and growing with the score.

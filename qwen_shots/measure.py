@@ -6,14 +6,17 @@ are anchored to these measurements.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwen_shots.media import Picture
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qwen_shots.media import Picture
 
 Luma = NDArray[np.float32]
 
@@ -128,4 +131,5 @@ def _change(before: Luma, after: Luma) -> float:
 
 def _halve(luma: Luma) -> Luma:
     height, width = luma.shape
-    return luma.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3), dtype=np.float32)
+    halved: Luma = luma.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3), dtype=np.float32)
+    return halved

@@ -60,7 +60,7 @@ def decode_picture(encoded: str, field: str) -> Picture:
     data = _decode_base64(encoded, field)
     try:
         with _open(data, field) as image:
-            _check_size(*image.size, field)
+            _check_size(image.width, image.height, field)
             if getattr(image, "is_animated", False):
                 raise InvalidPicture(f"{field} is animated; send one still picture a frame")
             _scale_key(image)
