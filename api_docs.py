@@ -19,9 +19,7 @@ ASSETS = Path(fastapi_offline.__file__).parent / "static"
 REF = "#/components/schemas/{model}"
 
 # A 32 x 18 grey gradient, so that "Try it out" sends a picture that can be read.
-EXAMPLE_PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAACAAAAASCAAAAAAfo4OOAAAAMklEQVR42mNg4BCQUNAwsHDwCIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCogRQEAxWUXEJJiTBUAAAAASUVORK5CYII="
-)
+EXAMPLE_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAACAAAAASCAAAAAAfo4OOAAAAMklEQVR42mNg4BCQUNAwsHDwCIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCogRQEAxWUXEJJiTBUAAAAASUVORK5CYII="
 EXAMPLE_SHOT: dict[str, Any] = {
     "shot_id": 1,
     "images": [EXAMPLE_PICTURE] * 5,
@@ -84,7 +82,9 @@ def add_docs(app: FastAPI) -> None:
 def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI text, with the models that routes check by hand and the bearer scheme."""
     text = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    _, extra = models_json_schema([(Shot, "validation"), (Batch, "validation"), (Problem, "validation")], ref_template=REF)
+    _, extra = models_json_schema(
+        [(Shot, "validation"), (Batch, "validation"), (Problem, "validation")], ref_template=REF
+    )
     components = text.setdefault("components", {})
     components.setdefault("schemas", {}).update(extra["$defs"])
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}

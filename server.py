@@ -171,7 +171,9 @@ def _add_routes(app: FastAPI) -> None:
             errors=[answer for answer in answers if isinstance(answer, BatchError)],
         )
 
-    @app.get("/metrics", tags=["health"], openapi_extra={"security": [{"bearer": []}]}, responses=problem_responses(401))
+    @app.get(
+        "/metrics", tags=["health"], openapi_extra={"security": [{"bearer": []}]}, responses=problem_responses(401)
+    )
     async def show_metrics() -> Response:
         """Counters in Prometheus' text format."""
         metrics.queue.set(getattr(app.state.engine, "queue_depth", 0))

@@ -26,7 +26,9 @@ class Metrics:
         self.seconds = Histogram(
             "qwen_request_seconds", "Time to answer", ["route"], buckets=BUCKETS, registry=self.registry
         )
-        self.shots = Counter("qwen_shots", "Shots by outcome: ok or the error's type", ["outcome"], registry=self.registry)
+        self.shots = Counter(
+            "qwen_shots", "Shots by outcome: ok or the error's type", ["outcome"], registry=self.registry
+        )
         self.queue = Gauge("qwen_queue_shots", "Shots that wait for an engine", registry=self.registry)
 
     def text(self) -> bytes:

@@ -106,7 +106,7 @@ class LocalEngine:
                 ready = await replica.start()
                 self._on_ready(rank, ready)
                 pause = FIRST_RESTART_SECONDS
-                await self._serve(replica, ready.batch_tokens)
+                await self._serve_until_lost(replica, ready.batch_tokens)
             except (CannotLoad, EngineLost) as error:
                 await replica.close()
                 if self._first is None:
@@ -125,6 +125,18 @@ class LocalEngine:
         self._ready.add(rank)
         log.info("engine %d is ready on %s, %d picture tokens a batch", rank, ready.info.device, ready.batch_tokens)
 
+    async def _serve_until_lost(self, replica: Replica, budget: int) -> None:
+        """Serve, and notice a death also while there is nothing to do."""
+        serving = asyncio.create_task(self._serve(replica, budget))
+        lost = asyncio.create_task(replica.wait_lost())
+        try:
+            await asyncio.wait({serving, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
+            serving.cancel()
+            await asyncio.gather(serving, lost, return_exceptions=True)
+        raise EngineLost("the engine process ended")
+
     async def _serve(self, replica: Replica, budget: int) -> None:
         """Hand the replica batches until it is lost."""
         while True:
@@ -132,7 +144,7 @@ class LocalEngine:
             began = time.monotonic()
             try:
                 answers = await replica.run([pending.shot for pending in batch])
-            except EngineLost:
+            except (EngineLost, asyncio.CancelledError):
                 self._queue.give_back(batch)
                 raise
             for pending, answer in zip(batch, answers, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import itertools
 import multiprocessing
@@ -35,6 +36,7 @@ class Replica:
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[tuple[Answer, ...]]] = {}
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
+        self._lost = asyncio.Event()
 
     async def start(self) -> Ready:
         """Spawn the process and wait until the model has answered a first shot.
@@ -44,6 +46,8 @@ class Replica:
             EngineLost: the process died while it loaded.
         """
         await asyncio.to_thread(self._process.start)
+        # At exit Python would ask the process to end by SIGTERM, which it ignores, and wait for ever.
+        atexit.register(self._process.kill)
         assert self._theirs is not None
         self._theirs.close()  # else the pipe would not end when the child does
         self._theirs = None
@@ -76,6 +80,11 @@ class Replica:
         if self._process.is_alive():
             self._process.kill()
             await asyncio.to_thread(self._process.join)
+        atexit.unregister(self._process.kill)
+
+    async def wait_lost(self) -> None:
+        """Return when the process is gone."""
+        await self._lost.wait()
 
     @property
     def pid(self) -> int | None:
@@ -108,6 +117,7 @@ class Replica:
                 for waiting in self._waiting.values():
                     _settle(waiting, lost)
                 self._waiting.clear()
+                self._lost.set()
 
 
 def _settle(future: asyncio.Future[Any], outcome: object) -> None:

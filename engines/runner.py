@@ -181,7 +181,9 @@ class ModelRunner:
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return " ".join(text.rstrip(BROKEN_CHARACTER).split())
 
-    def _answer(self, shot: ShotPictures, caption: str, readings: list[Reading] | NotANumber) -> ShotReading | NotANumber:
+    def _answer(
+        self, shot: ShotPictures, caption: str, readings: list[Reading] | NotANumber
+    ) -> ShotReading | NotANumber:
         if isinstance(readings, NotANumber):
             return readings
         names = self._attributes

@@ -69,7 +69,9 @@ class ShotQueue:
             QueueFull: the queue holds as many shots as it may.
         """
         if len(self._waiting) >= self._max_shots:
-            raise QueueFull(f"{self._max_shots} shots are waiting, which is the most; try again later", self.retry_after)
+            raise QueueFull(
+                f"{self._max_shots} shots are waiting, which is the most; try again later", self.retry_after
+            )
         answer: asyncio.Future[ShotReading] = asyncio.get_running_loop().create_future()
         self._waiting.append(Pending(shot, tokens, answer))
         self._arrived.set()

@@ -67,7 +67,7 @@ def key_frame_weights(count: int) -> tuple[float, ...]:
     return weights[count]
 
 
-def fuse(  # noqa: PLR0913 -- the three weights are the settings' own names
+def fuse(
     readings: Mapping[str, Sequence[Reading]],
     measured: Measured,
     audio: AudioEvidence | None,
@@ -123,7 +123,7 @@ def recompute(evidence: Evidence) -> dict[str, float]:
     }
 
 
-def _step(  # noqa: PLR0913 -- each is one line of the recipe
+def _step(
     name: str,
     per_frame: Sequence[HasValue],
     shares: Sequence[float],

@@ -1,0 +1,32 @@
+# Everything a developer runs. `make` alone lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint lock
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## make .venv and install everything that the tests need
+
+$(STAMP): requirements.txt requirements-dev.txt requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
+	@echo "making .venv and installing (some minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q -r requirements.txt -r requirements-dev.txt -c requirements.lock
+	@touch $@
+
+test: $(STAMP) ## run all tests; ARGS="-k word" picks some
+	@echo "running the tests on the bundled checkpoint"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: ## write requirements.lock anew
+	$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url -q \
+	    requirements.txt requirements-dev.txt -o requirements.lock

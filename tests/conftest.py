@@ -1,0 +1,33 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from settings import Settings, load_settings
+from tests.helpers import AUTH, UNTRAINED, free_port, running_server, server_environment
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    """The shipped configuration, on the bundled checkpoint."""
+    return load_settings(environ={"QWEN_SERVER__MODEL__NAME": UNTRAINED, "QWEN_SERVER__MODEL__DEVICE": "cpu"})
+
+
+@pytest.fixture(scope="session")
+def live_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one real server for the whole session."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    with running_server(server_environment(port), port, log) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def live(live_url: str) -> Iterator[httpx.Client]:
+    """A client with the key, on the real server."""
+    with httpx.Client(base_url=live_url, headers=AUTH, timeout=60) as client:
+        yield client

@@ -1,0 +1,120 @@
+"""The engine's processes: what becomes of shots when one dies, is full or can't load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from engines.base import EngineInfo, ShotPictures, ShotReading, Status
+from engines.local import LocalEngine
+from engines.scheduler import ShotQueue
+from engines.worker import Answer, answer_all
+from qwen_shots.errors import EngineLoading, EngineLost, QueueFull, ShotFailed
+from settings import Settings
+from tests.helpers import assert_same, scene
+
+SHOT = ShotPictures((scene(1, 56, 56),))
+READING = ShotReading("", {})
+
+
+async def until_healthy(engine: LocalEngine) -> None:
+    await until(lambda: engine.status in (Status.HEALTHY, Status.FAILED))
+    assert engine.status is Status.HEALTHY, engine.failure
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if reached():
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError
+
+
+def test_a_killed_engine_comes_back_and_no_shot_is_lost(settings: Settings) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        assert engine.info == EngineInfo(settings.model.name)
+        await engine.start()
+        with pytest.raises(EngineLoading):
+            await engine.look(SHOT)
+        await until_healthy(engine)
+        assert engine.info.device == "cpu"
+        expected = await engine.look(SHOT)
+        shots = [asyncio.create_task(engine.look(SHOT)) for _ in range(8)]
+        await asyncio.sleep(0.02)
+        (pid,) = engine.pids
+        os.kill(pid, signal.SIGKILL)
+        for answer in await asyncio.gather(*shots):
+            assert_same(answer, expected)
+        await until_healthy(engine)
+        await engine.close()
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_not_there(settings: Settings) -> None:
+    async def scenario() -> None:
+        missing = settings.model.model_copy(update={"name": "./no/such/model"})
+        engine = LocalEngine(settings.model_copy(update={"model": missing}))
+        await engine.start()
+        await until(lambda: engine.status is not Status.LOADING)
+        assert engine.status is Status.FAILED
+        assert engine.failure == "model.name: there is no folder ./no/such/model"
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_queue_fills_batches_up_to_the_budget() -> None:
+    async def scenario() -> None:
+        queue = ShotQueue(max_shots=4)
+        answers = [queue.put(SHOT, tokens) for tokens in (60, 40, 10, 500)]
+        with pytest.raises(QueueFull) as full:
+            queue.put(SHOT, 1)
+        assert full.value.retry_after >= 1
+        answers[1].cancel()  # its client went away: it is never looked at
+        batch = await queue.take(budget=70)
+        assert [pending.tokens for pending in batch] == [60, 10]
+        assert [pending.tokens for pending in await queue.take(budget=70)] == [500]
+
+    asyncio.run(scenario())
+
+
+def test_a_shot_that_kills_two_engines_is_given_up() -> None:
+    async def scenario() -> None:
+        queue = ShotQueue(max_shots=4)
+        answer = queue.put(SHOT, 1)
+        queue.give_back(await queue.take(10))
+        queue.give_back(await queue.take(10))
+        with pytest.raises(EngineLost, match="twice"):
+            await answer
+
+    asyncio.run(scenario())
+
+
+def test_a_failing_batch_is_halved_down_to_the_shot_that_is_to_blame() -> None:
+    bad = ShotPictures((scene(2, 28, 28),))
+    sizes: list[int] = []
+
+    def look(shots: Sequence[ShotPictures]) -> list[Answer]:
+        sizes.append(len(shots))
+        if any(shot is bad for shot in shots):
+            raise ValueError("bad")
+        return [READING] * len(shots)
+
+    answers = answer_all(look, [SHOT, SHOT, bad, SHOT])
+    assert [isinstance(answer, ShotFailed) for answer in answers] == [False, False, True, False]
+    assert sizes == [4, 2, 2, 1, 1]
+
+
+def test_a_broken_gpu_ends_the_process() -> None:
+    def look(_: Sequence[ShotPictures]) -> list[Answer]:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        answer_all(look, [SHOT])

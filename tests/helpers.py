@@ -1,0 +1,114 @@
+"""Pictures, shots and servers for the tests."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from engines.base import ShotReading
+
+ROOT = Path(__file__).parent.parent
+UNTRAINED = "models/qwen2-vl-untrained"
+KEY = "helloagorevski"
+AUTH = {"Authorization": f"Bearer {KEY}"}
+START_SECONDS = 60.0
+
+# Between two ways of asking the same in float32.
+TOLERANCE = 1e-4
+
+
+def scene(seed: int, height: int = 72, width: int = 128) -> NDArray[np.uint8]:
+    """A soft, coloured picture that differs from seed to seed."""
+    small = np.random.default_rng(seed).integers(0, 255, (5, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encode(picture: NDArray[np.uint8], kind: str = "JPEG") -> str:
+    """A picture as it goes over the wire."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shot(shot_id: int | str = 1, **changes: Any) -> dict[str, Any]:
+    """A good shot of five frames, with what is changed about it."""
+    seed = hash(shot_id) % 1000
+    good = {
+        "shot_id": shot_id,
+        "images": [encode(scene(seed + frame)) for frame in range(5)],
+        "audio_features": {"rms_energy_mean": 0.05, "rms_energy_std": 0.02, "duration": 2.0},
+        "start_time": 10.0,
+        "end_time": 12.0,
+        "duration": 2.0,
+    }
+    return good | changes
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def server_environment(port: int, **settings: str) -> dict[str, str]:
+    """An environment for a server of its own on the bundled checkpoint; SECTION__KEY=value changes settings."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("QWEN_SERVER")}
+    ours = {"MODEL__NAME": UNTRAINED, "MODEL__DEVICE": "cpu", "SERVER__HOST": "127.0.0.1", "SERVER__PORT": str(port)}
+    return plain | {f"QWEN_SERVER__{name}": value for name, value in (ours | settings).items()}
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[str]) -> None:
+    """Poll /health until it answers 200."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        try:
+            if httpx.get(f"{url}/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError("the server did not become healthy")
+
+
+@contextmanager
+def running_server(environ: Mapping[str, str], port: int, log: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A real server on a real port; ended afterwards if it still runs."""
+    url = f"http://127.0.0.1:{port}"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "server.py"], cwd=ROOT, env=dict(environ), stdout=out, stderr=out, text=True
+        )
+        try:
+            wait_until_healthy(url, process)
+            yield url, process
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def assert_same(one: ShotReading, other: ShotReading) -> None:
+    """Two answers to the same shot: equal captions, scores within the tolerance."""
+    assert one.caption == other.caption
+    for name, readings in one.readings.items():
+        for a, b in zip(readings, other.readings[name], strict=True):
+            assert a.value == pytest.approx(b.value, abs=TOLERANCE)
+            assert a.spread == pytest.approx(b.spread, abs=TOLERANCE)

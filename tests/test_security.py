@@ -1,0 +1,80 @@
+"""The key and the body limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from server import create_app
+from settings import Settings
+from tests.fakes import FakeEngine
+from tests.helpers import AUTH, shot
+
+OWN = "a-key-of-my-own"
+ELSEWHERE = ("203.0.113.9", 5000)
+HERE = ("127.0.0.1", 5000)
+
+
+def client_of(settings: Settings, address: tuple[str, int], **server: object) -> TestClient:
+    changed = settings.model_copy(update={"server": settings.server.model_copy(update=server)})
+    return TestClient(create_app(changed, FakeEngine(list(settings.attributes))), client=address)
+
+
+def status(client: TestClient, token: str | None, **headers: str) -> int:
+    if token is not None:
+        headers["Authorization"] = token
+    answer = client.post("/analyze", json=shot(1), headers=headers)
+    if answer.status_code == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["content-type"] == "application/problem+json"
+    return int(answer.status_code)
+
+
+def test_tokens(settings: Settings) -> None:
+    with client_of(settings, HERE) as client:
+        assert status(client, AUTH["Authorization"]) == 200
+        assert status(client, AUTH["Authorization"].replace("Bearer", "bearer")) == 200
+        for wrong in (None, "", "Bearer", "Bearer wrong", "Basic helloagorevski", "helloagorevski"):
+            assert status(client, wrong) == 401
+
+
+def test_the_default_key_works_from_this_machine_only(settings: Settings) -> None:
+    with client_of(settings, ELSEWHERE) as client:
+        answer = client.post("/analyze", json=shot(1), headers=AUTH)
+        assert answer.status_code == 401
+        assert "server.api_key" in answer.json()["detail"]
+    with client_of(settings, HERE) as client:
+        assert status(client, AUTH["Authorization"], **{"X-Forwarded-For": "127.0.0.1"}) == 401
+    with client_of(settings, ("::1", 1)) as client:
+        assert status(client, AUTH["Authorization"]) == 200
+
+
+def test_an_own_key_works_from_anywhere_and_the_default_nowhere(settings: Settings) -> None:
+    for address in (HERE, ELSEWHERE):
+        with client_of(settings, address, api_key=OWN) as client:
+            assert status(client, f"Bearer {OWN}") == 200
+            assert status(client, AUTH["Authorization"]) == 401
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/nowhere", "//analyze", "/health/", "/docs/x", "/%61nalyze"])
+def test_everything_but_the_public_paths_needs_the_key(settings: Settings, path: str) -> None:
+    with client_of(settings, HERE) as client:
+        assert client.get(path, follow_redirects=False).status_code == 401
+
+
+def test_the_body_limit(settings: Settings) -> None:
+    with client_of(settings, HERE, max_body_mib=1) as client:
+        declared = client.post(
+            "/analyze", content=b" " * (2**20 + 1), headers=AUTH | {"Content-Type": "application/json"}
+        )
+        assert declared.status_code == 413
+        assert "server.max_body_mib" in declared.json()["detail"]
+
+        def chunks() -> Iterator[bytes]:
+            for _ in range(3):
+                yield b" " * 2**19
+
+        chunked = client.post("/analyze", content=chunks(), headers=AUTH | {"Content-Type": "application/json"})
+        assert chunked.status_code == 413

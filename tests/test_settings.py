@@ -1,0 +1,78 @@
+"""The configuration: defaults, the environment, and mistakes that name their line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qwen_shots.errors import InvalidSettings
+from settings import DEFAULT_CONFIG, ModelSettings, ProcessingSettings, ServerSettings, Settings, load_settings
+
+
+def test_the_file_says_what_the_code_does() -> None:
+    written = yaml.safe_load(DEFAULT_CONFIG.read_text())
+    for name, section in (("model", ModelSettings), ("server", ServerSettings), ("processing", ProcessingSettings)):
+        assert written[name] == section().model_dump()
+
+
+def test_the_environment_wins() -> None:
+    settings = load_settings(
+        environ={
+            "QWEN_SERVER__MODEL__DTYPE": "float32",
+            "QWEN_SERVER__SERVER__PORT": "9000",
+            "QWEN_SERVER__SERVER__API_KEY": "12345678",
+            "QWEN_SERVER__SERVER__RELOAD": "true",
+            "QWEN_SERVER__ATTRIBUTES__WARMTH": "how warm the colours are",
+        }
+    )
+    assert settings.model.dtype == "float32"
+    assert (settings.server.port, settings.server.api_key, settings.server.reload) == (9000, "12345678", True)
+    assert settings.attributes["warmth"] == "how warm the colours are"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model:\n  nam: x\n", ["line 2", "model.nam", "unknown key", "name"]),
+        ("server:\n  port: 70000\n", ["line 2", "server.port", "65535"]),
+        ("server:\n  port: '80'\n", ["line 2", "server.port", "integer"]),
+        ("server:\n  api_key: short\n", ["line 2", "server.api_key", "8 or more"]),
+        ("model:\n  dtype: float8\n", ["line 2", "bfloat16"]),
+        ("modell: {}\n", ["line 1", "modell", "known here: model"]),
+        ("model:\n  name: a\n  name: b\n", ["line 3", "twice"]),
+        ("model: [\n", ["not YAML"]),
+        ("attributes:\n  Big Name: x\n", ["line 1", "attributes", "lower-case"]),
+        ("attributes: {}\n", ["line 1", "attributes"]),
+        ("- a\n", ["sections"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(file, environ={})
+    for word in words:
+        assert word in caught.value.detail
+
+
+def test_a_variable_that_is_wrong_is_named() -> None:
+    with pytest.raises(InvalidSettings, match=r"QWEN_SERVER__SERVER__PORT: server\.port"):
+        load_settings(environ={"QWEN_SERVER__SERVER__PORT": "many"})
+    with pytest.raises(InvalidSettings, match="names no setting"):
+        load_settings(environ={"QWEN_SERVER__PORT": "1"})
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(InvalidSettings, match="can't be read"):
+        load_settings(Path("/nowhere/config.yaml"), environ={})
+
+
+def test_every_setting_is_documented() -> None:
+    text = DEFAULT_CONFIG.read_text().splitlines()
+    for section in ("model", "server", "processing"):
+        owner = Settings.model_fields[section].annotation
+        for key in getattr(owner, "model_fields", {}):
+            line = next(number for number, words in enumerate(text) if words.startswith(f"  {key}:"))
+            assert text[line - 1].strip().startswith("#")
