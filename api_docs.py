@@ -19,8 +19,10 @@ ASSETS = Path(fastapi_offline.__file__).parent / "static"
 REF = "#/components/schemas/{model}"
 
 # A 32 x 18 grey gradient, so that "Try it out" sends a picture that can be read.
-EXAMPLE_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAACAAAAASCAAAAAAfo4OOAAAAMklEQVR42mNg4BCQUNAwsHDwCIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCogRQEAxWUXEJJiTBUAAAAASUVORK5CYII="
-EXAMPLE_SHOT: dict[str, Any] = {
+EXAMPLE_PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAACAAAAASCAAAAAAfo4OOAAAAMklEQVR42mNg4BCQUNAwsHDw"
+    "CIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCogRQEAxWUXEJJiTBUAAAAASUVORK5CYII="
+)EXAMPLE_SHOT: dict[str, Any] = {
     "shot_id": 1,
     "images": [EXAMPLE_PICTURE] * 5,
     "audio_features": EXAMPLE_AUDIO,

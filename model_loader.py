@@ -133,13 +133,12 @@ def download(name: str) -> Path:
     """
     if folder := local_folder(name):
         return folder
-    from httpx import HTTPError
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=WANTED_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CannotLoad(
             f"the model {name} could not be fetched from {constants.ENDPOINT} ({type(error).__name__}). "
             f"{_how_to_fetch(name)}"

@@ -39,7 +39,7 @@ POLL_SECONDS = 0.2
 Explain = Annotated[bool, Query(description="Also answer with what recomputes the scores")]
 
 
-class UnsupportedMediaType(QwenShotsError):  # noqa: N818 - named as HTTP names it
+class UnsupportedMediaType(QwenShotsError):
     """The body is not declared as JSON."""
 
     slug = "unsupported-media-type"
@@ -281,7 +281,8 @@ def _bind(settings: Settings) -> socket.socket:
     except OSError as error:
         taken.close()
         raise InvalidSettings(
-            f"can't listen on {host}:{port}: {error.strerror}. Set server.port (QWEN_SERVER__SERVER__PORT) to a free one"
+            f"can't listen on {host}:{port}: {error.strerror}. "
+            "Set server.port (QWEN_SERVER__SERVER__PORT) to a free one"
         ) from None
     return taken
 

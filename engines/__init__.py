@@ -1,0 +1,1 @@
+"""How frames and questions become captions and scores."""

@@ -93,7 +93,7 @@ class ModelRunner:
         readings = self._read_scores(hidden, branches)
         cache.crop(-branches.ids.shape[1])
         captions = self._write_captions(prompts, cache)
-        return [self._answer(shot, *pair) for shot, *pair in zip(shots, captions, readings, strict=True)]
+        return list(map(self._answer, shots, captions, readings))
 
     def _build_prompts(self, shots: Sequence[ShotPictures]) -> Prompts:
         spec = self._pictures

@@ -1,0 +1,1 @@
+"""The part without torch: the wire, pictures, sound, scores and their fusion."""

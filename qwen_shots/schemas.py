@@ -91,7 +91,7 @@ class Shot(Wire):
 
 
 class Batch(Wire):
-    """Some shots of a film. For the docs: the server checks each shot by itself, so that one bad shot costs no other."""
+    """Some shots of a film. The server checks each by itself: one bad shot costs no other."""
 
     shots: list[Shot] = Field(min_length=1, description="At most processing.max_batch_size shots")
 

@@ -126,7 +126,7 @@ def test_bad_shot(client: TestClient, body: Any, word: str) -> None:
     assert word in rows.json()["errors"][0]["detail"]
 
 
-def assert_problem(answer: httpx.Response, status: int, word: str) -> None:
+def assert_problem(answer: Any, status: int, word: str) -> None:
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()

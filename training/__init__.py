@@ -1,0 +1,1 @@
+"""How the bundled checkpoints come about. Nothing imports this."""

@@ -1,0 +1,1 @@
+"""From a film file to a shot list."""

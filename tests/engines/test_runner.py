@@ -46,7 +46,7 @@ def look(runner: ModelRunner, *shots: ShotPictures) -> list[ShotReading]:
 def ask_alone(
     loaded: model_loader.LoadedModel, settings: Settings, shot: ShotPictures, stem: str, written: Sequence[int] = ()
 ) -> torch.Tensor:
-    """The next token's probabilities after `stem` and the tokens `written`, by the plain forward pass of transformers: no packing, no cache."""
+    """The next token's probabilities after `stem` and `written`, by transformers' plain forward pass: no packing, no cache."""
     tokenizer, model, spec = loaded.tokenizer, loaded.model, loaded.pictures
     text = tokenizer.apply_chat_template(
         prompt.messages(settings.attributes, len(shot.pictures)),
@@ -187,8 +187,10 @@ def test_other_families_serve_too(
 
     ours = loaded.model.config
     text = {
-        "vocab_size": len(loaded.tokenizer), "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64, "eos_token_id": ours.text_config.eos_token_id,
+        "vocab_size": len(loaded.tokenizer), "hidden_size": 128, "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64,
+        "eos_token_id": ours.text_config.eos_token_id,
         "rope_parameters": {
             "rope_type": "default", "rope_theta": 1e4, "mrope_section": [12, 10, 10], "mrope_interleaved": True,
         },

@@ -165,7 +165,7 @@ def test_colour_profile_is_applied(kind: str) -> None:
     assert np.abs(expected - SCENE).max() > 20, "the profile must matter"
     # Beyond sRGB's gamut a channel is cut off, and near black its curve is steep: look at what lies within.
     inside = ((expected > 8) & (expected < 250)).all(axis=-1)
-    assert inside.mean() > 0.5
+    assert inside.mean() > 0.3, "enough pixels must be compared"
     assert np.abs(decoded(data).astype(float) - expected)[inside].max() <= 2
 
 
