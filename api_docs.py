@@ -22,7 +22,8 @@ REF = "#/components/schemas/{model}"
 EXAMPLE_PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAACAAAAASCAAAAAAfo4OOAAAAMklEQVR42mNg4BCQUNAwsHDw"
     "CIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCogRQEAxWUXEJJiTBUAAAAASUVORK5CYII="
-)EXAMPLE_SHOT: dict[str, Any] = {
+)
+EXAMPLE_SHOT: dict[str, Any] = {
     "shot_id": 1,
     "images": [EXAMPLE_PICTURE] * 5,
     "audio_features": EXAMPLE_AUDIO,

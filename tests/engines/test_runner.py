@@ -46,7 +46,7 @@ def look(runner: ModelRunner, *shots: ShotPictures) -> list[ShotReading]:
 def ask_alone(
     loaded: model_loader.LoadedModel, settings: Settings, shot: ShotPictures, stem: str, written: Sequence[int] = ()
 ) -> torch.Tensor:
-    """The next token's probabilities after `stem` and `written`, by transformers' plain forward pass: no packing, no cache."""
+    """The next token's probabilities after `stem` and `written`, by transformers' plain forward pass, unpacked."""
     tokenizer, model, spec = loaded.tokenizer, loaded.model, loaded.pictures
     text = tokenizer.apply_chat_template(
         prompt.messages(settings.attributes, len(shot.pictures)),
