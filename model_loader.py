@@ -149,7 +149,7 @@ def download(name: str) -> Path:
 
 def _how_to_fetch(name: str) -> str:
     return (
-        "Run ./setup.sh to fetch it (it resumes), or on a machine with internet: "
+        "Run .venv/bin/python model_loader.py to fetch it (it resumes), or on a machine with internet: "
         f"huggingface-cli download {name} --local-dir qwen-model, copy that folder here and set model.name to it. "
         "To try the server without a download: ./start_server.sh --demo"
     )
@@ -223,6 +223,7 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
     Raises:
         CannotLoad: the files are broken, or no vision-language model that is served here.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     where: dict[str, Any] = {}
@@ -239,7 +240,7 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
             **where,
         )
         return LoadedModel(model.eval(), _load_tokenizer(folder), read_picture_spec(folder, model.config))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if type(error).__name__ in {"OutOfMemoryError", "AcceleratorError"}:
             raise
         # The library's message helps the operator; it goes to the log, not over the wire.

@@ -199,3 +199,22 @@ def _allowed(at: tuple[str, ...], mistake: Mapping[str, Any]) -> str:
         return "must be 8 or more visible ASCII characters without spaces"
     message: str = mistake["msg"].removeprefix("Value error, ")
     return message[0].lower() + message[1:]
+
+
+def local_address(settings: Settings) -> str:
+    """Where this machine reaches the server."""
+    host = settings.server.host
+    if host in {"0.0.0.0", "::"}:  # every card, this machine's own included
+        host = "127.0.0.1"
+    return f"http://[{host}]:{settings.server.port}" if ":" in host else f"http://{host}:{settings.server.port}"
+
+
+if __name__ == "__main__":
+    # For the shell scripts: check the configuration and print the address.
+    import sys
+
+    try:
+        print(local_address(load_settings()))
+    except InvalidSettings as error:
+        print(f"ERROR: {error.detail}", file=sys.stderr)
+        sys.exit(2)

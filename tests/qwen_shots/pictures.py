@@ -43,6 +43,7 @@ def base64_text(data: bytes) -> str:
 def by_opencv(data: bytes) -> Picture:
     """The picture as OpenCV shows it: three channels, EXIF applied, transparency and profiles ignored."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
     return np.asarray(decoded[..., ::-1], dtype=np.uint8)
 
 

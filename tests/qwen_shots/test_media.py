@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +161,12 @@ def test_broken_exif_is_passed_over(block: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_colour_profile_is_applied(kind: str) -> None:
-    options = {"PNG": {}, "JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}[kind]
+    kinds: dict[str, dict[str, Any]] = {
+        "PNG": {},
+        "JPEG": {"quality": 100, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }
+    options = kinds[kind]
     data = made.encode(COLOUR, kind, icc_profile=made.icc_profile(), **options)
     expected = made.adobe_to_srgb(made.by_opencv(made.encode(COLOUR, kind, **options)))
     assert np.abs(expected - SCENE).max() > 20, "the profile must matter"
@@ -190,7 +197,7 @@ def header_only(width: int, height: int) -> bytes:
     """A PNG that tells its size and holds next to no pixels."""
     data = made.png(8, 0, np.zeros((16, 16)))
     ihdr = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
-    return data[:12] + ihdr + struct.pack(">I", made.zlib.crc32(ihdr)) + data[33:]
+    return data[:12] + ihdr + struct.pack(">I", zlib.crc32(ihdr)) + data[33:]
 
 
 def refusal(text: str) -> str:

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Which server was started here: shared by start_server.sh and stop_server.sh.
+# The pid file holds the pid and the moment of its start, so that a pid that was given away again is never touched.
+
+PID_FILE=.qwen_server.pid
+
+# When a process was started, as ps tells it; nothing when there is none.
+started_at() { LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null; }
+
+# Remember a server.
+remember_server() { printf '%s\n%s\n' "$1" "$(started_at "$1")" > "$PID_FILE"; }
+
+# Print the pid of the server that was started here; fails when it does not run.
+running_server() {
+    [ -f "$PID_FILE" ] || return 1
+    local pid moment
+    { read -r pid && IFS= read -r moment; } < "$PID_FILE" || return 1
+    [ -n "$moment" ] && [ "$(started_at "$pid")" = "$moment" ] || return 1
+    # A child that has ended and was not waited for is no server any more.
+    case "$(ps -o stat= -p "$pid")" in Z*) return 1 ;; esac
+    echo "$pid"
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Start the server in the background and wait until it is healthy, or say why it is not.
+set -euo pipefail
+cd "$(dirname "$0")"
+# shellcheck source=scripts/server_process.sh
+. scripts/server_process.sh
+
+LOG=qwen_server.log
+PYTHON=.venv/bin/python
+
+usage() {
+    cat <<'TEXT'
+Usage: ./start_server.sh [--demo] [--foreground] [--help]
+  --demo        serve the bundled untrained checkpoint: its answers mean nothing, but it needs no download
+  --foreground  stay in front and log to the terminal
+Settings: config.yaml, or variables like QWEN_SERVER__SERVER__PORT=8001.
+TEXT
+}
+
+fail() { echo "ERROR: $1" >&2; exit 1; }
+
+foreground=no
+for option in "$@"; do
+    case "$option" in
+        --demo) export QWEN_SERVER__MODEL__NAME=models/qwen2-vl-untrained ;;
+        --foreground) foreground=yes ;;
+        --help | -h) usage; exit 0 ;;
+        *) usage >&2; exit 2 ;;
+    esac
+done
+
+[ -x "$PYTHON" ] || fail "there is no .venv yet; run: make setup"
+if pid=$(running_server); then
+    echo "the server is running already (pid $pid); ./stop_server.sh stops it"
+    exit 0
+fi
+[ "$foreground" = no ] || exec "$PYTHON" server.py
+
+address=$("$PYTHON" -m settings) || exit 2
+[ -f "$LOG" ] || : > "$LOG"
+before=$(wc -l < "$LOG")
+nohup "$PYTHON" server.py >> "$LOG" 2>&1 < /dev/null &
+pid=$!
+remember_server "$pid"
+trap 'kill -TERM "$pid" 2>/dev/null; rm -f "$PID_FILE"; exit 130' INT TERM
+
+echo "starting the server (pid $pid, log: $LOG)"
+until "$PYTHON" -m scripts.healthy "$address"; do
+    if ! kill -0 "$pid" 2>/dev/null; then
+        rm -f "$PID_FILE"
+        wait "$pid" || code=$?
+        tail -n +"$((before + 1))" "$LOG" | grep '^ERROR: ' | tail -n 5 >&2 ||
+            echo "ERROR: the server ended without a word; see $LOG" >&2
+        exit "${code:-1}"
+    fi
+    sleep 0.2
+done
+echo "healthy: $address (try $address/docs); ./stop_server.sh stops it"
