@@ -11,11 +11,11 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv and install everything that the tests need
 
-$(STAMP): requirements.txt requirements-dev.txt requirements.lock
+$(STAMP): requirements.txt requirements-client.txt requirements-dev.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
 	@echo "making .venv and installing (some minutes the first time)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q -r requirements.txt -r requirements-dev.txt -c requirements.lock
+	@$(BIN)/python -m pip install -q -r requirements.txt -r requirements-client.txt -r requirements-dev.txt -c requirements.lock
 	@touch $@
 
 test: $(STAMP) ## run all tests; ARGS="-k word" picks some
@@ -29,4 +29,4 @@ lint: $(STAMP) ## check style and types
 
 lock: ## write requirements.lock anew
 	$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url -q \
-	    requirements.txt requirements-dev.txt -o requirements.lock
+	    requirements.txt requirements-client.txt requirements-dev.txt -o requirements.lock

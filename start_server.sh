@@ -22,7 +22,7 @@ fail() { echo "ERROR: $1" >&2; exit 1; }
 foreground=no
 for option in "$@"; do
     case "$option" in
-        --demo) export QWEN_SERVER__MODEL__NAME=models/qwen2-vl-untrained ;;
+        --demo) export QWEN_SERVER__MODEL__NAME=$BUNDLED_MODEL ;;
         --foreground) foreground=yes ;;
         --help | -h) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;

@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from settings import Settings, load_settings
-from tests.helpers import AUTH, UNTRAINED, free_port, running_server, server_environment
+from tests.helpers import AUTH, BUNDLED, free_port, running_server, server_environment
 
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     """The shipped configuration, on the bundled checkpoint."""
-    return load_settings(environ={"QWEN_SERVER__MODEL__NAME": UNTRAINED, "QWEN_SERVER__MODEL__DEVICE": "cpu"})
+    return load_settings(environ={"QWEN_SERVER__MODEL__NAME": BUNDLED, "QWEN_SERVER__MODEL__DEVICE": "cpu"})
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from PIL import Image
 from engines.base import ShotReading
 
 ROOT = Path(__file__).parent.parent
-UNTRAINED = "models/qwen2-vl-untrained"
+BUNDLED = "models/qwen2-vl-untrained"
 KEY = "helloagorevski"
 AUTH = {"Authorization": f"Bearer {KEY}"}
 START_SECONDS = 60.0
@@ -70,7 +70,7 @@ def free_port() -> int:
 def server_environment(port: int, **settings: str) -> dict[str, str]:
     """An environment for a server of its own on the bundled checkpoint; SECTION__KEY=value changes settings."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("QWEN_SERVER")}
-    ours = {"MODEL__NAME": UNTRAINED, "MODEL__DEVICE": "cpu", "SERVER__HOST": "127.0.0.1", "SERVER__PORT": str(port)}
+    ours = {"MODEL__NAME": BUNDLED, "MODEL__DEVICE": "cpu", "SERVER__HOST": "127.0.0.1", "SERVER__PORT": str(port)}
     return plain | {f"QWEN_SERVER__{name}": value for name, value in (ours | settings).items()}
 
 

@@ -17,7 +17,7 @@ from qwen_shots.schemas import Evidence
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, UNTRAINED, encode, scene, shot
+from tests.helpers import AUTH, BUNDLED, encode, scene, shot
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_health(live: httpx.Client) -> None:
     assert answer.status_code == 200
     assert answer.json() == {
         "status": "healthy",
-        "model": UNTRAINED,
+        "model": BUNDLED,
         "device": "cpu",
         "gpu_count": 0,
         "gpu_memory_total": None,

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers import ROOT, free_port, server_environment
+from tests.helpers import BUNDLED, ROOT, free_port, server_environment
 
 PARTS = (
     "*.py", "*.sh", "config.yaml", "engines", "qwen_shots", "scripts", "models",
@@ -61,7 +61,7 @@ def assert_failed(done: subprocess.CompletedProcess[str], word: str, project: Pa
 def test_start_twice_and_stop_twice(run: Run, port: int) -> None:
     started = run("start_server.sh", "--demo")
     assert (started.returncode, "healthy" in started.stdout) == (0, True), started.stderr
-    assert httpx.get(f"http://127.0.0.1:{port}/health").json()["model"] == "models/qwen2-vl-untrained"
+    assert httpx.get(f"http://127.0.0.1:{port}/health").json()["model"] == BUNDLED
     again = run("start_server.sh", "--demo")
     assert (again.returncode, "running already" in again.stdout) == (0, True)
     stopped = run("stop_server.sh")
@@ -87,7 +87,7 @@ def test_a_model_that_is_not_there(run: Run, project: Path) -> None:
 
 def test_a_model_that_breaks_while_it_loads(run: Run, project: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken-model"
-    shutil.copytree(ROOT / "models/qwen2-vl-untrained", broken)
+    shutil.copytree(ROOT / BUNDLED, broken)
     for shard in broken.glob("*.safetensors"):
         shard.write_bytes(shard.read_bytes()[:1000])
     assert_failed(run("start_server.sh", MODEL__NAME=str(broken)), "can't be loaded", project)
