@@ -37,14 +37,14 @@ PROCESSOR = {
 
 
 def small_config(tokenizer: Qwen2TokenizerFast) -> Qwen2VLConfig:
-    """About 16 M parameters with a vocabulary of 2,048."""
+    """About 19 M parameters with a vocabulary of 2,048."""
     token = tokenizer.convert_tokens_to_ids
     return Qwen2VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": TEXT_WIDTH,
             "intermediate_size": 1024,
-            "num_hidden_layers": 6,
+            "num_hidden_layers": 7,
             "num_attention_heads": TEXT_WIDTH // HEAD_WIDTH,
             "num_key_value_heads": 2,
             "max_position_embeddings": 4096,
@@ -54,7 +54,7 @@ def small_config(tokenizer: Qwen2TokenizerFast) -> Qwen2VLConfig:
             "pad_token_id": token("<|endoftext|>"),
             "tie_word_embeddings": True,
         },
-        vision_config={"depth": 6, "embed_dim": 256, "hidden_size": TEXT_WIDTH, "num_heads": 4, "mlp_ratio": 4},
+        vision_config={"depth": 7, "embed_dim": 256, "hidden_size": TEXT_WIDTH, "num_heads": 4, "mlp_ratio": 4},
         image_token_id=token("<|image_pad|>"),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),
