@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from qwen_shots.errors import InvalidInput, QwenShotsError, ShotFailed, Unavailable
 
+log = logging.getLogger("qwen_server")
+
 TYPE_PREFIX = "urn:qwen-shots:error:"
 MEDIA_TYPE = "application/problem+json"
 
+
+class UnsupportedMediaType(QwenShotsError):
+    """The body is not declared as JSON."""
+
+    slug = "unsupported-media-type"
+    title = "The body must be JSON"
+
+
 STATUS_OF: Mapping[type[QwenShotsError], int] = {
     InvalidInput: 422,
+    UnsupportedMediaType: 415,
     ShotFailed: 500,
     Unavailable: 503,
 }
@@ -44,3 +59,30 @@ def problem_of(scope: Mapping[str, Any], error: QwenShotsError) -> JSONResponse:
     status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else None
     return problem(scope, status=status, slug=error.slug, title=error.title, detail=error.detail, headers=headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make every error that leaves a route, and every page that is not there, a problem body."""
+
+    @app.exception_handler(QwenShotsError)
+    async def known(request: Request, error: QwenShotsError) -> JSONResponse:
+        return problem_of(request.scope, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, _: RequestValidationError) -> JSONResponse:
+        detail = "explain: true or false are allowed"  # the one parameter that FastAPI itself checks
+        return problem(request.scope, status=422, slug="invalid-input", title=InvalidInput.title, detail=detail)
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        title = {404: "There is no such page", 405: "The method is not allowed here"}.get(error.status_code, "Error")
+        detail = "see /docs for what the server answers"
+        return problem(
+            request.scope, status=error.status_code, slug="http", title=title, detail=detail, headers=error.headers
+        )
+
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected error, id=%s", request.scope["state"]["request_id"], exc_info=error)
+        detail = "an error that nobody foresaw; the server's log has it under the request_id"
+        return problem(request.scope, status=500, slug="internal", title="The server failed", detail=detail)

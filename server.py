@@ -1,4 +1,4 @@
-"""The HTTP server: routes, lifespan, and which error becomes which answer. Nothing is built at import."""
+"""The HTTP server: routes and lifespan. Nothing is built at import."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
-from types import FrameType
 from typing import Annotated, Any
 
-import uvicorn
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 
+import process
 from analyzer import ShotAnalyzer
 from api_docs import EXAMPLE_SHOT, add_docs, json_body, problem_responses
 from engines.base import Engine, Status
 from engines.local import LocalEngine
-from problems import TYPE_PREFIX, problem, problem_of
-from qwen_shots.errors import Draining, InvalidSettings, QwenShotsError
+from problems import TYPE_PREFIX, UnsupportedMediaType, add_error_handlers
+from qwen_shots.errors import Draining, QwenShotsError
 from qwen_shots.schemas import Analysis, BatchAnalysis, BatchError, Health, Shot
 from security import Gatekeeper
 from settings import Settings, load_settings
 from telemetry import Metrics, RequestLog
-from wire import explain, parse_batch, parse_json, parse_shot, shot_id_of
+from wire import parse_batch, parse_json, parse_shot, shot_id_of
 
 log = logging.getLogger("qwen_server")
 
@@ -37,13 +32,6 @@ GIB = 1024**3
 POLL_SECONDS = 0.2
 
 Explain = Annotated[bool, Query(description="Also answer with what recomputes the scores")]
-
-
-class UnsupportedMediaType(QwenShotsError):
-    """The body is not declared as JSON."""
-
-    slug = "unsupported-media-type"
-    title = "The body must be JSON"
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -71,7 +59,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.stop_on_failure = False
     _add_routes(app)
     add_docs(app)
-    _add_error_handlers(app)
+    add_error_handlers(app)
     app.add_middleware(Gatekeeper, settings=settings.server)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
@@ -105,9 +93,6 @@ async def _watch_loading(app: FastAPI) -> None:
             signal.raise_signal(signal.SIGTERM)
         return
     log.info("healthy: %s on %s", engine.info.model, engine.info.device)
-
-
-# --- routes ----------------------------------------------------------------------------------------------------------
 
 
 async def _json(request: Request) -> Any:
@@ -220,112 +205,11 @@ def _health(app: FastAPI) -> Health:
     )
 
 
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    @app.exception_handler(QwenShotsError)
-    async def known(request: Request, error: QwenShotsError) -> JSONResponse:
-        if isinstance(error, UnsupportedMediaType):
-            return problem(request.scope, status=415, slug=error.slug, title=error.title, detail=error.detail)
-        return problem_of(request.scope, error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        detail = explain(error.errors()).replace("shot:", "explain:")
-        return problem(request.scope, status=422, slug="invalid-input", title="The request is not valid", detail=detail)
-
-    @app.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        title = {404: "There is no such page", 405: "The method is not allowed here"}.get(error.status_code, "Error")
-        detail = "see /docs for what the server answers"
-        return problem(
-            request.scope, status=error.status_code, slug="http", title=title, detail=detail, headers=error.headers
-        )
-
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected error, id=%s", request.scope["state"]["request_id"], exc_info=error)
-        detail = "an error that nobody foresaw; the server's log has it under the request_id"
-        return problem(request.scope, status=500, slug="internal", title="The server failed", detail=detail)
-
-
-# --- process ---------------------------------------------------------------------------------------------------------
-
-
-class DrainingServer(uvicorn.Server):
-    """Says on /health that it is draining from the first SIGTERM on."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Refuse new shots, finish those in hand, then stop."""
-        self.config.app.state.draining = True  # type: ignore[union-attr]
-        # Not uvicorn's own handler: it would raise the signal again at the end, and an orderly stop exits with 0.
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
-
-
 def app_from_config() -> FastAPI:
     """For `server.reload`: uvicorn calls this in each new process."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    process.log_to_terminal()
     return create_app(load_settings())
 
 
-def _bind(settings: Settings) -> socket.socket:
-    """Take the port before the model is loaded, so that a port in use is told at once."""
-    host, port = settings.server.host, settings.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        taken.bind((host, port))
-    except OSError as error:
-        taken.close()
-        raise InvalidSettings(
-            f"can't listen on {host}:{port}: {error.strerror}. "
-            "Set server.port (QWEN_SERVER__SERVER__PORT) to a free one"
-        ) from None
-    return taken
-
-
-def _run(settings: Settings) -> int:
-    # No proxy headers: they would let anybody claim to be this machine.
-    options: dict[str, Any] = {"proxy_headers": False, "server_header": False, "access_log": False, "log_config": None}
-    if settings.server.reload:
-        uvicorn.run(
-            "server:app_from_config",
-            factory=True,
-            reload=True,
-            reload_includes=["*.py", "*.yaml"],
-            reload_excludes=[".venv", "tests"],
-            host=settings.server.host,
-            port=settings.server.port,
-            **options,
-        )
-        return 0
-    app = create_app(settings)
-    app.state.stop_on_failure = True
-    with _bind(settings) as listening:
-        DrainingServer(uvicorn.Config(app, **options)).run(sockets=[listening])
-    if app.state.failure:
-        print(f"ERROR: {app.state.failure}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def main() -> int:
-    """Run until told to stop. 0: stopped in order; 1: the model or the port failed; 2: the configuration is wrong."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    try:
-        settings = load_settings()
-    except InvalidSettings as error:
-        print(f"ERROR: {error.detail}", file=sys.stderr)
-        return 2
-    try:
-        return _run(settings)
-    except InvalidSettings as error:
-        print(f"ERROR: {error.detail}", file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.main(create_app, "server:app_from_config"))

@@ -24,11 +24,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model_loader": {"qwen_shots", "settings"},
     "engines": {"model_loader", "qwen_shots", "settings"},
     "analyzer": {"engines", "qwen_shots", "settings"},
+    "process": {"qwen_shots", "settings"},
     "server": {
-        "analyzer", "api_docs", "engines", "problems", "qwen_shots", "security", "settings", "telemetry", "wire",
+        "analyzer", "api_docs", "engines", "problems", "process", "qwen_shots", "security", "settings", "telemetry",
+        "wire",
     },
 }  # fmt: skip
-WEB_ROOMS = {"server", "security", "problems", "api_docs", "telemetry"}
+WEB_ROOMS = {"server", "process", "security", "problems", "api_docs", "telemetry"}
 TORCH_ROOMS = {"model_loader", "engines"}
 
 
