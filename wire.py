@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from qwen_shots.errors import InvalidInput, InvalidShot
-from qwen_shots.schemas import AudioFeatures, Shot
+from qwen_shots.schemas import AudioFeatures, Shot, ShotId
 
 KNOWN_FIELDS = frozenset({*Shot.model_fields, *AudioFeatures.model_fields})
 MAX_ERRORS_TOLD = 5
+SHOT_ID: TypeAdapter[int | str] = TypeAdapter(ShotId, config={"strict": True})
 
 # pydantic's kinds of mistake that would otherwise tell of Python's types.
 WORDS = {
@@ -70,8 +71,10 @@ def parse_batch(body: Any, max_shots: int) -> list[Any]:
 
 def shot_id_of(value: Any) -> int | str | None:
     """The name of a shot that may be broken otherwise; None where it has none that could be served."""
-    name = value.get("shot_id") if isinstance(value, dict) else None
-    return name if isinstance(name, int | str) and not isinstance(name, bool) and len(str(name)) <= 256 else None
+    try:
+        return SHOT_ID.validate_python(value.get("shot_id") if isinstance(value, dict) else None)
+    except ValidationError:
+        return None
 
 
 def _refuse_twins(shots: Sequence[Any]) -> None:
@@ -87,10 +90,13 @@ def _refuse_twins(shots: Sequence[Any]) -> None:
 
 def explain(mistakes: Sequence[ErrorDetails]) -> str:
     """Mistakes as one sentence each: `images: must have 1 to 10 items`."""
-    told = [f"{_field(mistake['loc'])}: {_words(mistake)}" for mistake in mistakes[:MAX_ERRORS_TOLD]]
-    if len(mistakes) > MAX_ERRORS_TOLD:
-        told.append(f"and {len(mistakes) - MAX_ERRORS_TOLD} more")
-    return "; ".join(dict.fromkeys(told))
+    told: dict[str, dict[str, None]] = {}  # the inner one for its order; a union tells of each of its branches
+    for mistake in mistakes:
+        told.setdefault(_field(mistake["loc"]), {})[_words(mistake)] = None
+    sentences = [f"{field}: {' or '.join(words)}" for field, words in told.items()]
+    if len(sentences) > MAX_ERRORS_TOLD:
+        sentences[MAX_ERRORS_TOLD:] = [f"and {len(sentences) - MAX_ERRORS_TOLD} more"]
+    return "; ".join(sentences)
 
 
 def _field(loc: Sequence[int | str]) -> str:
@@ -110,5 +116,6 @@ def _words(mistake: ErrorDetails) -> str:
         if "audio_features" in mistake["loc"]:
             return f"holds an unknown field; known are {', '.join(AudioFeatures.model_fields)}"
         return f"holds an unknown field; known are {', '.join(Shot.model_fields)}"
-    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    message = message.replace("should ", "must ")
     return WORDS.get(kind, message)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Literal
 
 from qwen_shots.schemas import AudioEvidence, AudioFeatures
@@ -127,12 +126,21 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 def _timbre_change(mfcc_std: Sequence[float] | None) -> float | None:
     """Mean standard deviation of the MFCCs but the first, which is loudness."""
-    return None if mfcc_std is None else fmean(mfcc_std[1:])
+    return None if mfcc_std is None else _mean(mfcc_std[1:])
 
 
 def _contrast(chroma: Sequence[float] | None) -> float | None:
     """Standard deviation over mean of the twelve pitch classes: 0 for flat noise, large for a few clear tones."""
-    return None if chroma is None else _ratio(pstdev(chroma), fmean(chroma))
+    if chroma is None or not max(chroma):
+        return None
+    shares = [value / max(chroma) for value in chroma]
+    mean = _mean(shares)
+    return math.sqrt(_mean([(share - mean) ** 2 for share in shares])) / mean
+
+
+def _mean(values: Sequence[float]) -> float:
+    # Divided before they are added: any numbers that the wire lets in have a mean that is a number.
+    return sum(value / len(values) for value in values)
 
 
 def _logistic(log_odds: float) -> float:

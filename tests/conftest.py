@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import httpx
+import hypothesis
 import pytest
 
 from settings import Settings, load_settings
 from tests.helpers import AUTH, BUNDLED, free_port, running_server, server_environment
+
+# The same examples in every run, and no time limit for each: other work on the machine must fail no test.
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
