@@ -149,8 +149,8 @@ def download(name: str) -> Path:
 
 def _how_to_fetch(name: str) -> str:
     return (
-        "Run .venv/bin/python model_loader.py to fetch it (it resumes), or on a machine with internet: "
-        f"huggingface-cli download {name} --local-dir qwen-model, copy that folder here and set model.name to it. "
+        "Run ./setup.sh to fetch it (it resumes), or on a machine with internet: "
+        f"hf download {name} --local-dir qwen-model, copy that folder here and set model.name to it. "
         "To try the server without a download: ./start_server.sh --demo"
     )
 

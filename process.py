@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from watchfiles import Change, watch
 
+from lifeline import end_with_parent
 from qwen_shots.errors import InvalidSettings
-from settings import Settings, load_settings
+from settings import Settings, config_path, load_settings
+
+log = logging.getLogger("qwen_server")
+
+HERE = Path(__file__).parent
+
+CreateApp = Callable[[Settings], FastAPI]
 
 # For uvicorn in every mode. No proxy headers: they would let anybody claim to be this machine.
 OPTIONS: dict[str, Any] = {"proxy_headers": False, "server_header": False, "access_log": False, "log_config": None}
 
 
+# What `server.reload` watches: the folders with the server's code, and the configuration.
+WATCHED_FOLDERS = (HERE, HERE / "engines", HERE / "qwen_shots")
+WATCH_MS = 500
+
+
 class DrainingServer(uvicorn.Server):
-    """Says on /health that it is draining from the first SIGTERM on."""
+    """Answers until the shots in hand are finished: /health says that it is draining, and new shots get 503.
+
+    Args:
+        app: what is served; its `state` has `draining` and `in_hand`.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(uvicorn.Config(app, **OPTIONS))
+        self._state = app.state
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Refuse new shots, finish those in hand, then stop."""
-        self.config.app.state.draining = True  # type: ignore[union-attr]
+        """Begin to drain. A second Ctrl-C stops at once."""
         # Not uvicorn's own handler: it would raise the signal again at the end, and an orderly stop exits with 0.
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
+        if self._state.draining and sig == signal.SIGINT:
+            self.force_exit = self.should_exit = True
+        self._state.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every 0.1 s: whether to close the port."""
+        if self._state.draining and self._state.in_hand == 0:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 def log_to_terminal() -> None:
@@ -36,12 +68,12 @@ def log_to_terminal() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
-def main(create_app: Callable[[Settings], FastAPI], reloaded: str) -> int:
+def main(create_app: CreateApp) -> int:
     """Run until told to stop.
 
     Args:
-        create_app: builds the app from the settings.
-        reloaded: for `server.reload`, where uvicorn finds an app without arguments, as `module:function`.
+        create_app: builds the app from the settings. With `server.reload` another process calls it, so it must be a
+            function of a module.
 
     Returns:
         The exit code. 0: stopped in order; 1: the model or the port failed; 2: the configuration is wrong.
@@ -51,13 +83,15 @@ def main(create_app: Callable[[Settings], FastAPI], reloaded: str) -> int:
         settings = load_settings()
     except InvalidSettings as error:
         return _failed(error.detail, 2)
-    if settings.server.reload:
-        return _run_reloading(settings, reloaded)
+    return _run_reloading(create_app) if settings.server.reload else _run(create_app, settings)
+
+
+def _run(create_app: CreateApp, settings: Settings) -> int:
     app = create_app(settings)
     app.state.stop_on_failure = True
     try:
         with _bind(settings) as listening:
-            DrainingServer(uvicorn.Config(app, **OPTIONS)).run(sockets=[listening])
+            DrainingServer(app).run(sockets=[listening])
     except InvalidSettings as error:
         return _failed(error.detail, 1)
     return _failed(app.state.failure, 1) if app.state.failure else 0
@@ -68,18 +102,57 @@ def _failed(why: str, code: int) -> int:
     return code
 
 
-def _run_reloading(settings: Settings, reloaded: str) -> int:
-    uvicorn.run(
-        reloaded,
-        factory=True,
-        reload=True,
-        reload_includes=["*.py", "*.yaml"],
-        reload_excludes=[".venv", "tests"],
-        host=settings.server.host,
-        port=settings.server.port,
-        **OPTIONS,
-    )
-    return 0
+def _run_reloading(create_app: CreateApp) -> int:
+    """Run the server in a process of its own, and in a new one after each change."""
+    stop = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: stop.set())
+    child = _start_child(create_app)
+    changed = False
+    for changes in watch(
+        *{*WATCHED_FOLDERS, config_path().parent},
+        watch_filter=_is_watched,
+        stop_event=stop,
+        yield_on_timeout=True,
+        rust_timeout=WATCH_MS,
+        recursive=False,
+    ):
+        if changes:
+            log.warning("changed: %s; starting again", ", ".join(sorted({Path(path).name for _, path in changes})))
+            changed = True
+            _end(child)
+            child = _start_child(create_app)
+        elif not (changed or child.is_alive()):
+            break  # it never ran; later, with a mistake in the code, the next change may mend it
+    return _end(child)
+
+
+def _start_child(create_app: CreateApp) -> SpawnProcess:
+    child = multiprocessing.get_context("spawn").Process(target=_serve_as_child, args=(create_app,))
+    child.start()
+    return child
+
+
+def _serve_as_child(create_app: CreateApp) -> None:
+    log_to_terminal()
+    end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        code = _run(create_app, load_settings())
+    except InvalidSettings as error:
+        code = _failed(error.detail, 2)
+    sys.exit(code)
+
+
+def _end(child: SpawnProcess) -> int:
+    """Let the child finish its work; returns its exit code."""
+    child.terminate()
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def _is_watched(_: Change, path: str) -> bool:
+    return path.endswith(".py") or Path(path).resolve() == config_path().resolve()
 
 
 def _bind(settings: Settings) -> socket.socket:

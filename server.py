@@ -21,7 +21,7 @@ from problems import TYPE_PREFIX, UnsupportedMediaType, add_error_handlers
 from qwen_shots.errors import Draining, QwenShotsError
 from qwen_shots.schemas import Analysis, BatchAnalysis, BatchError, Health, Shot
 from security import Gatekeeper
-from settings import Settings, load_settings
+from settings import Settings
 from telemetry import Metrics, RequestLog
 from wire import parse_batch, parse_json, parse_shot, shot_id_of
 
@@ -55,6 +55,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.engine = engine
     app.state.metrics = metrics
     app.state.draining = False
+    app.state.in_hand = 0
     app.state.failure = None
     app.state.stop_on_failure = False
     _add_routes(app)
@@ -103,9 +104,16 @@ async def _json(request: Request) -> Any:
     return await asyncio.to_thread(parse_json, await request.body())
 
 
-def _check_open(request: Request) -> None:
-    if request.app.state.draining:
+async def _accept(request: Request) -> AsyncIterator[None]:
+    """Count the request as work in hand, which a stop waits for; refuse it when the server is being stopped."""
+    state = request.app.state
+    if state.draining:
         raise Draining("the server is being stopped; send the shot to another or later")
+    state.in_hand += 1
+    try:
+        yield
+    finally:
+        state.in_hand -= 1
 
 
 Body = Annotated[Any, Depends(_json)]
@@ -133,7 +141,7 @@ def _add_routes(app: FastAPI) -> None:
         response_model_exclude_unset=True,
         responses=failures | problem_responses(500),
         openapi_extra=json_body("Shot", EXAMPLE_SHOT),
-        dependencies=[Depends(_check_open)],
+        dependencies=[Depends(_accept)],
     )
     async def analyze(body: Body, *, explain: Explain = False) -> Analysis:
         """One shot in, one analysis out."""
@@ -145,7 +153,7 @@ def _add_routes(app: FastAPI) -> None:
         response_model_exclude_unset=True,
         responses=failures,
         openapi_extra=json_body("Batch", {"shots": [EXAMPLE_SHOT]}),
-        dependencies=[Depends(_check_open)],
+        dependencies=[Depends(_accept)],
     )
     async def analyze_batch(body: Body, *, explain: Explain = False) -> BatchAnalysis:
         """Several shots in; those that worked and those that did not out. One bad shot costs no other."""
@@ -205,11 +213,5 @@ def _health(app: FastAPI) -> Health:
     )
 
 
-def app_from_config() -> FastAPI:
-    """For `server.reload`: uvicorn calls this in each new process."""
-    process.log_to_terminal()
-    return create_app(load_settings())
-
-
 if __name__ == "__main__":
-    sys.exit(process.main(create_app, "server:app_from_config"))
+    sys.exit(process.main(create_app))

@@ -84,17 +84,22 @@ class Settings(Section):
         return attributes
 
 
+def config_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """The YAML file that QWEN_SERVER_CONFIG names, else config.yaml beside this file."""
+    return Path(environ.get(CONFIG_ENV, DEFAULT_CONFIG))
+
+
 def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 
     Args:
-        path: the YAML file. None takes the one that QWEN_SERVER_CONFIG names, else config.yaml beside this file.
+        path: the YAML file. None takes `config_path()`.
         environ: environment variables; QWEN_SERVER__SECTION__KEY overrules the file.
 
     Raises:
         InvalidSettings: the file can't be read, or a key or value in it or in the environment is not allowed.
     """
-    path = path or Path(environ.get(CONFIG_ENV, DEFAULT_CONFIG))
+    path = path or config_path(environ)
     values, lines = _read_yaml(path)
     sources = _apply_environment(values, environ)
     try:

@@ -29,12 +29,15 @@ for option in "$@"; do
     esac
 done
 
-[ -x "$PYTHON" ] || fail "there is no .venv yet; run: make setup"
+[ -x "$PYTHON" ] || fail "there is no .venv here yet; run: ./setup.sh"
 if pid=$(running_server); then
     echo "the server is running already (pid $pid); ./stop_server.sh stops it"
     exit 0
 fi
-[ "$foreground" = no ] || exec "$PYTHON" server.py
+if [ "$foreground" = yes ]; then
+    remember_server $$ # exec keeps the pid
+    exec "$PYTHON" server.py
+fi
 
 address=$("$PYTHON" -m settings) || exit 2
 [ -f "$LOG" ] || : > "$LOG"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import signal
 import time
 
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
@@ -110,7 +111,7 @@ class LocalEngine:
             except (CannotLoad, EngineLost) as error:
                 await replica.close()
                 if self._first is None:
-                    self._failure = error.detail
+                    self._failure = error.detail if isinstance(error, CannotLoad) else _died(replica)
                     return
                 self._ready.discard(rank)
                 log.error("engine %d stopped (%s); starting it again in %.0f s", rank, error.detail, pause)  # noqa: TRY400
@@ -150,3 +151,10 @@ class LocalEngine:
             for pending, answer in zip(batch, answers, strict=True):
                 pending.settle(answer)
             self._queue.measured(len(batch), time.monotonic() - began)
+
+
+def _died(replica: Replica) -> str:
+    """Why there is no engine, when its process ended without a word."""
+    killed = replica.exit_code == -signal.SIGKILL
+    why = "Something killed it; mostly that is the system, when memory runs out. " if killed else ""
+    return f"the engine process ended (exit code {replica.exit_code}) while it loaded the model. {why}See the log"

@@ -91,6 +91,11 @@ class Replica:
         """The process's id, for tests and the log."""
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, once it is closed; negative: the signal that ended it."""
+        return self._process.exitcode
+
     def _read(self) -> None:
         """On a thread of its own: pass messages to the event loop until the process is gone."""
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from engines.base import EngineInfo, ShotPictures, ShotReading
+from lifeline import end_with_parent
 from qwen_shots.errors import CannotLoad, QwenShotsError, ShotFailed
 from settings import Settings
 
@@ -70,6 +72,8 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
     # Ctrl-C and SIGTERM reach the whole process group. The server decides when its engines end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The pipe would tell it too, but not in the middle of a load or a batch.
+    end_with_parent(lambda: os._exit(1))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s engine %(message)s")
     try:
         look, ready = _load(settings, rank)

@@ -22,9 +22,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "security": {"problems", "settings"},
     "api_docs": {"qwen_shots"},
     "model_loader": {"qwen_shots", "settings"},
-    "engines": {"model_loader", "qwen_shots", "settings"},
+    "engines": {"lifeline", "model_loader", "qwen_shots", "settings"},
     "analyzer": {"engines", "qwen_shots", "settings"},
-    "process": {"qwen_shots", "settings"},
+    "lifeline": set(),
+    "process": {"lifeline", "qwen_shots", "settings"},
     "server": {
         "analyzer", "api_docs", "engines", "problems", "process", "qwen_shots", "security", "settings", "telemetry",
         "wire",

@@ -1,0 +1,48 @@
+"""A copy of the project to run the shell scripts in, with a port of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, free_port, server_environment
+
+PARTS = ("*.py", "*.sh", "config.yaml", "requirements*", "engines", "qwen_shots", "scripts", "models")
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    (folder / ".venv/bin").mkdir(parents=True)
+    for pattern in PARTS:
+        for part in ROOT.glob(pattern):
+            (folder / part.name).symlink_to(part) if part.is_dir() else shutil.copy(part, folder)
+    # An environment's python finds its packages by where it stands, so it is called, not linked.
+    python = folder / ".venv/bin/python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def run(project: Path, port: int) -> Iterator[Run]:
+    def call(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environ = server_environment(port, **settings)
+        return subprocess.run(
+            ["bash", *words], cwd=project, env=environ, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    yield call
+    call("stop_server.sh")

@@ -1,0 +1,105 @@
+"""A running server meets signals, changes of its code, and its own sudden end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.helpers import AUTH, encode, running_server, scene, server_environment, shot
+from tests.scripts.conftest import Run
+from tests.scripts.processes import processes_in, wait_for, wait_until_nothing_runs
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_reload_starts_again_on_a_change_and_stops_wholly(run: Run, project: Path, port: int) -> None:
+    started = run("start_server.sh", "--demo", SERVER__RELOAD="true")
+    assert started.returncode == 0, started.stderr
+    before = processes_in(project, "spawn_main")
+    (project / "analyzer.py").touch()
+    wait_for(lambda: not before & processes_in(project, "spawn_main") and is_healthy(port))
+    assert "changed: analyzer.py" in (project / "qwen_server.log").read_text()
+    assert run("stop_server.sh").returncode == 0
+    assert processes_in(project) == set()
+
+
+def test_reload_waits_for_a_mistake_to_be_mended(run: Run, project: Path, port: int) -> None:
+    config = project / "config.yaml"
+    assert run("start_server.sh", "--demo", SERVER__RELOAD="true").returncode == 0
+    good = config.read_text()
+    config.write_text(good + "nonsense: 1\n")
+    wait_for(lambda: "nonsense: unknown key" in (project / "qwen_server.log").read_text())
+    assert not is_healthy(port)
+    config.write_text(good)
+    wait_for(lambda: is_healthy(port))
+
+
+@pytest.mark.parametrize("reload", ["false", "true"])
+def test_in_front_ctrl_c_ends_it_cleanly(project: Path, run: Run, port: int, reload: str) -> None:
+    environ = server_environment(port, SERVER__RELOAD=reload)
+    with subprocess.Popen(
+        ["bash", "start_server.sh", "--demo", "--foreground"],
+        cwd=project,
+        env=environ,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: is_healthy(port))
+        assert "running already" in run("start_server.sh", "--demo").stdout
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal does: everybody in front gets it
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in said
+    assert processes_in(project) == set()
+    assert "no server is running" in run("stop_server.sh").stdout
+
+
+def test_work_in_hand_is_finished_and_new_work_refused(port: int, tmp_path: Path) -> None:
+    images = [encode(scene(frame, 196, 336)) for frame in range(3)]
+    body = {"shots": [shot(number, images=images) for number in range(5)]}
+    environ = server_environment(port)
+    with (
+        running_server(environ, port, tmp_path / "log") as (url, process),
+        httpx.Client(base_url=url, headers=AUTH, timeout=120) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        accepted = [pool.submit(client.post, "/analyze_batch", json=body) for _ in range(3)]
+        wait_for(lambda: "qwen_queue_shots 0.0" not in client.get("/metrics").text)
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: client.get("/health").json()["status"] == "draining")
+        # A connection of its own: a new client too must be told, not turned away at the door.
+        refused = httpx.post(f"{url}/analyze", json=shot(), headers=AUTH)
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:qwen-shots:error:draining")
+        assert int(refused.headers["Retry-After"]) > 0
+        for answer in accepted:
+            assert answer.result().status_code == 200
+            assert [row["shot_id"] for row in answer.result().json()["results"]] == [0, 1, 2, 3, 4]
+        assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("reload", ["false", "true"])
+def test_a_killed_server_leaves_no_process(run: Run, project: Path, reload: str) -> None:
+    assert run("start_server.sh", "--demo", SERVER__RELOAD=reload).returncode == 0
+    os.kill(int((project / ".qwen_server.pid").read_text().split()[0]), signal.SIGKILL)
+    wait_until_nothing_runs(project)
+
+
+def test_a_server_that_is_killed_while_it_loads_leaves_no_process(project: Path, port: int) -> None:
+    with subprocess.Popen(
+        ["bash", "start_server.sh", "--demo", "--foreground"], cwd=project, env=server_environment(port)
+    ) as process:
+        wait_for(lambda: processes_in(project, "spawn_main"))
+        process.kill()
+    wait_until_nothing_runs(project)
