@@ -116,7 +116,10 @@ class Measured(Wire):
 
     luminance: Share = Field(description="Mean relative luminance of the key frames, linear light, 0..1")
     darkness: Share = Field(description="The same as darkness: 1 - L*/100 of CIE 1976")
-    motion: Share | None = Field(description="Change across all the frames sent, 0..1; null for a single frame")
+    motion: Share | None = Field(
+        description="1 - exp(-D / 0.16), D: how far the picture moves between neighbouring frames, in picture widths, "
+        "over all the frames sent; null for a single frame"
+    )
 
 
 class AudioEvidence(Wire):
