@@ -182,8 +182,7 @@ def mean_flow(before: Picture, after: Picture) -> float:
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after)]
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = dis.calc(grey[0], grey[1], np.zeros((*grey[0].shape, 2), dtype=np.float32))
-    mean: float = np.hypot(flow[..., 0], flow[..., 1]).mean().item()
-    return mean / before.shape[1]
+    return float(np.hypot(flow[..., 0], flow[..., 1]).mean() / before.shape[1])
 
 
 def as_jpeg(frame: Picture, quality: int) -> Picture:
