@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint lock
+.PHONY: help setup test check-model lint lock
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup: $(STAMP) ## make .venv and install everything that the tests need
 
@@ -21,6 +21,9 @@ $(STAMP): requirements.txt requirements-client.txt requirements-dev.txt requirem
 test: $(STAMP) ## run all tests; ARGS="-k word" picks some
 	@echo "running the tests on the bundled checkpoint"
 	@$(BIN)/python -m pytest $(ARGS)
+
+check-model: $(STAMP) ## judge a checkpoint; MODEL=name or folder, ARGS=--quick
+	@$(BIN)/python -m scripts.check_model $(MODEL) $(ARGS)
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .
