@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from qwen_shots.errors import InvalidInput, QwenShotsError, ShotFailed, Unavailable
+from qwen_shots.errors import InvalidInput, QueueFull, QwenShotsError, ShotFailed, Unavailable
 
 log = logging.getLogger("qwen_server")
 
@@ -30,7 +30,14 @@ STATUS_OF: Mapping[type[QwenShotsError], int] = {
     InvalidInput: 422,
     UnsupportedMediaType: 415,
     ShotFailed: 500,
+    QueueFull: 429,
     Unavailable: 503,
+}
+
+# What the web framework refuses by itself: status to slug and title.
+PLAIN_ERRORS: Mapping[int, tuple[str, str]] = {
+    404: ("not-found", "There is no such page"),
+    405: ("method-not-allowed", "The method is not allowed here"),
 }
 
 
@@ -75,10 +82,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        title = {404: "There is no such page", 405: "The method is not allowed here"}.get(error.status_code, "Error")
+        slug, title = PLAIN_ERRORS.get(error.status_code, ("http", "The request can't be answered"))
         detail = "see /docs for what the server answers"
         return problem(
-            request.scope, status=error.status_code, slug="http", title=title, detail=detail, headers=error.headers
+            request.scope, status=error.status_code, slug=slug, title=title, detail=detail, headers=error.headers
         )
 
     @app.exception_handler(Exception)

@@ -11,15 +11,23 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
 import process
 from analyzer import ShotAnalyzer
-from api_docs import EXAMPLE_SHOT, add_docs, json_body, problem_responses
+from api_docs import (
+    EXAMPLE_BATCH_ANALYSIS,
+    EXAMPLE_SHOT,
+    add_docs,
+    json_answer,
+    json_body,
+    problem_responses,
+)
 from engines.base import Engine, Status
 from engines.local import LocalEngine
 from problems import TYPE_PREFIX, UnsupportedMediaType, add_error_handlers
 from qwen_shots.errors import Draining, QwenShotsError
-from qwen_shots.schemas import Analysis, BatchAnalysis, BatchError, Health, Shot
+from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
 from security import Gatekeeper
 from settings import Settings
 from telemetry import Metrics, RequestLog
@@ -30,6 +38,8 @@ log = logging.getLogger("qwen_server")
 VERSION = "0.1.0"
 GIB = 1024**3
 POLL_SECONDS = 0.2
+
+HEALTH_503: dict[str, Any] = {"model": Health, "description": "Loading, degraded or draining"}
 
 Explain = Annotated[bool, Query(description="Also answer with what recomputes the scores")]
 
@@ -121,37 +131,39 @@ Body = Annotated[Any, Depends(_json)]
 
 def _add_routes(app: FastAPI) -> None:
     metrics: Metrics = app.state.metrics
-    failures = problem_responses(401, 413, 415, 422, 503)
+    failures = problem_responses(401, 413, 415, 422, 429, 503)
 
-    @app.get("/health", tags=["health"], responses={503: {"model": Health}})
+    @app.get("/health", tags=["health"], summary="Whether a shot could be analysed now", responses={503: HEALTH_503})
     async def health(response: Response) -> Health:
-        """Whether a shot could be analysed now."""
+        """200 only when it could; else 503, and the status says why."""
         answer = _health(app)
         response.status_code = 200 if answer.status == Status.HEALTHY.value else 503
         return answer
 
-    @app.get("/health/live", tags=["health"])
+    @app.get("/health/live", tags=["health"], summary="Whether the process should be left running")
     async def live() -> dict[str, str]:
-        """Whether the process should be left running."""
+        """200 as long as it answers at all, also while the model is being loaded."""
         return {"status": "alive"}
 
     @app.post(
         "/analyze",
         tags=["shots"],
+        summary="Analyse one shot",
         response_model_exclude_unset=True,
-        responses=failures | problem_responses(500),
+        responses=json_answer("How the shot feels", EXAMPLE_ANALYSIS) | failures | problem_responses(500),
         openapi_extra=json_body("Shot", EXAMPLE_SHOT),
         dependencies=[Depends(_accept)],
     )
     async def analyze(body: Body, *, explain: Explain = False) -> Analysis:
         """One shot in, one analysis out."""
-        return await _analyze(app, parse_shot(body), explain=explain)
+        return await _analyze(app, body, explain=explain)
 
     @app.post(
         "/analyze_batch",
         tags=["shots"],
+        summary="Analyse several shots",
         response_model_exclude_unset=True,
-        responses=failures,
+        responses=json_answer("What worked, and what did not", EXAMPLE_BATCH_ANALYSIS) | failures,
         openapi_extra=json_body("Batch", {"shots": [EXAMPLE_SHOT]}),
         dependencies=[Depends(_accept)],
     )
@@ -165,19 +177,24 @@ def _add_routes(app: FastAPI) -> None:
         )
 
     @app.get(
-        "/metrics", tags=["health"], openapi_extra={"security": [{"bearer": []}]}, responses=problem_responses(401)
+        "/metrics",
+        tags=["health"],
+        summary="Counters for Prometheus",
+        response_class=PlainTextResponse,
+        openapi_extra={"security": [{"bearer": []}]},
+        responses=problem_responses(401),
     )
     async def show_metrics() -> Response:
-        """Counters in Prometheus' text format."""
+        """Requests and shots by outcome, seconds to answer, shots that wait."""
         metrics.queue.set(getattr(app.state.engine, "queue_depth", 0))
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _analyze(app: FastAPI, shot: Shot, *, explain: bool) -> Analysis:
+async def _analyze(app: FastAPI, value: Any, *, explain: bool) -> Analysis:
     analyzer: ShotAnalyzer = app.state.analyzer
     shots = app.state.metrics.shots
     try:
-        answer = await analyzer.analyze(shot, explain=explain)
+        answer = await analyzer.analyze(parse_shot(value), explain=explain)
     except QwenShotsError as error:
         shots.labels(error.slug).inc()
         raise
@@ -188,7 +205,7 @@ async def _analyze(app: FastAPI, shot: Shot, *, explain: bool) -> Analysis:
 
 async def _row(app: FastAPI, index: int, value: Any, *, explain: bool) -> Analysis | BatchError:
     try:
-        return await _analyze(app, parse_shot(value), explain=explain)
+        return await _analyze(app, value, explain=explain)
     except QwenShotsError as error:
         return BatchError(
             index=index,

@@ -41,6 +41,19 @@ EXAMPLE_AUDIO: dict[str, Any] = {
     "duration": 2.3,
 }
 
+EXAMPLE_ANALYSIS: dict[str, Any] = {
+    "shot_id": 1,
+    "caption": "A person walking in a dark hallway",
+    "attributes": {
+        "suspense": 0.78,
+        "darkness": 0.65,
+        "ambiguity": 0.71,
+        "emotional_tension": 0.59,
+        "intensity": 0.82,
+        "motion": 0.45,
+    },
+}
+
 
 class Wire(BaseModel):
     """Base of everything on the wire: strict, closed, frozen."""
@@ -173,24 +186,7 @@ class Evidence(Wire):
 class Analysis(Wire):
     """How one shot feels."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "shot_id": 1,
-                    "caption": "A person walking in a dark hallway",
-                    "attributes": {
-                        "suspense": 0.78,
-                        "darkness": 0.65,
-                        "ambiguity": 0.71,
-                        "emotional_tension": 0.59,
-                        "intensity": 0.82,
-                        "motion": 0.45,
-                    },
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ANALYSIS]})
 
     shot_id: ShotId
     caption: str

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": set(),
     "wire": {"qwen_shots"},
     "security": {"problems", "settings"},
-    "api_docs": {"qwen_shots"},
+    "api_docs": {"problems", "qwen_shots"},
     "model_loader": {"qwen_shots", "settings"},
     "engines": {"lifeline", "model_loader", "qwen_shots", "settings"},
     "analyzer": {"engines", "qwen_shots", "settings"},

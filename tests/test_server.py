@@ -162,7 +162,7 @@ def test_batch_of_another_shape(client: TestClient) -> None:
     [
         (EngineLoading("the model is being loaded"), 503),
         (EngineLost("the engine stopped"), 503),
-        (QueueFull("full", 7), 503),
+        (QueueFull("full", 7), 429),
         (NotANumber("not a number"), 500),
     ],
 )
@@ -174,7 +174,7 @@ def test_engine_errors(settings: Settings, error: Exception, status: int) -> Non
     with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
         answer = client.post("/analyze", json=shot(1))
         assert_problem(answer, status, str(error))
-        assert ("retry-after" in answer.headers) == (status == 503)
+        assert ("retry-after" in answer.headers) == (status != 500)
         rows = client.post("/analyze_batch", json={"shots": [shot(1)]}).json()
         assert rows["errors"][0]["detail"] == str(error)
     assert engine.closed
@@ -219,35 +219,3 @@ def test_any_number_of_attributes(settings: Settings, count: int) -> None:
     changed = Settings.model_validate(settings.model_dump() | {"attributes": dict.fromkeys(names, "anything")})
     with TestClient(create_app(changed, FakeEngine(names)), headers=AUTH, client=("127.0.0.1", 1)) as client:
         assert list(client.post("/analyze", json=shot(1)).json()["attributes"]) == names
-
-
-def test_openapi_describes_the_body_and_the_key(client: TestClient) -> None:
-    text = client.get("/openapi.json").json()
-    assert text["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
-    body = text["paths"]["/analyze"]["post"]["requestBody"]["content"]["application/json"]
-    assert client.post("/analyze", json=body["example"]).status_code == 200
-    for reference in find_references(text):
-        assert reference.removeprefix("#/components/schemas/") in text["components"]["schemas"]
-
-
-def find_references(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "$ref":
-                yield value
-            yield from find_references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from find_references(value)
-
-
-@pytest.mark.parametrize("page", ["/docs", "/redoc"])
-def test_pages_load_from_here_alone(client: TestClient, page: str) -> None:
-    import re
-
-    html = client.get(page).text
-    addresses = re.findall(r'(?:src|href)="([^"]+)"', html)
-    assert addresses
-    for address in addresses:
-        assert address.startswith("/")
-        assert client.get(address).status_code == 200
