@@ -12,7 +12,7 @@ from transformers import GenerationConfig, Qwen2TokenizerFast, Qwen2VLConfig
 
 TEXT_WIDTH = 384
 HEAD_WIDTH = 64
-
+MAX_PICTURE_TOKENS = 120  # it was trained on no larger pictures
 # Mean and standard deviation of CLIP's training pictures, which Qwen2-VL normalises by (Radford et al. 2021).
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
@@ -29,7 +29,7 @@ PROCESSOR = {
     "image_mean": CLIP_MEAN,
     "image_std": CLIP_STD,
     "min_pixels": 56 * 56,
-    "max_pixels": 28 * 28 * 1280,
+    "max_pixels": 28 * 28 * MAX_PICTURE_TOKENS,
     "patch_size": 14,
     "temporal_patch_size": 2,
     "merge_size": 2,

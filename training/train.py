@@ -42,6 +42,7 @@ from training.batches import (
 )
 from training.forward import compile_layers, read
 from training.film.truth import ATTRIBUTES
+from training.muon import Muon
 from training.ranks import spearman
 from training.tokenizer import train_tokenizer
 
@@ -67,9 +68,9 @@ class Plan:
         seed: of the weights; scenes have seeds of their own.
     """
 
-    steps: int = 6000
+    steps: int = 5600
     batch: int = 256
-    chunk: int = 2048
+    chunk: int = 4096
     matrix_rate: float = 2e-3
     other_rate: float = 1.5e-3
     warm_up: int = 200
@@ -105,7 +106,9 @@ class Trainer:
         self.layouts: dict[Bucket, Layout] = {}
         self.step = 0
         self.curves: list[dict[str, Any]] = []
-        self.held_out, _ = self.source.render(HELD_OUT, HELD_OUT_SHOTS if self.device.type == "cuda" else 32, BUCKETS[0])
+        self.held_out, _ = self.source.render(
+            HELD_OUT, HELD_OUT_SHOTS if self.device.type == "cuda" else 32, BUCKETS[0]
+        )
 
     def layout(self, bucket: Bucket) -> Layout:
         """The layout of a shape, made once."""
@@ -166,7 +169,9 @@ class Trainer:
         """Write the checkpoint as transformers reads it."""
         folder.mkdir(parents=True, exist_ok=True)
         copy = Qwen2VLForConditionalGeneration(self.model.config).to(torch.bfloat16)
-        copy.load_state_dict({name: weights.to(torch.bfloat16).cpu() for name, weights in self.model.state_dict().items()})
+        copy.load_state_dict(
+            {name: weights.to(torch.bfloat16).cpu() for name, weights in self.model.state_dict().items()}
+        )
         copy.save_pretrained(folder, max_shard_size=SHARD_SIZE)
         save_companions(folder, self.tokenizer)
         (folder / "curves.json").write_text(json.dumps(self.curves) + "\n")
@@ -196,13 +201,11 @@ def _optimizers(model: Any, plan: Plan) -> list[torch.optim.Optimizer]:
     for name, weights in model.named_parameters():
         inside = weights.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
         (hidden if inside else rest).append(weights)
-    muon = torch.optim.Muon(
-        [{"params": hidden, "full_rate": plan.matrix_rate}], lr=plan.matrix_rate, weight_decay=plan.decay,
-        adjust_lr_fn="match_rms_adamw",
-    )  # fmt: skip
-    adam = torch.optim.AdamW(
-        [{"params": rest, "full_rate": plan.other_rate}], lr=plan.other_rate, betas=(0.9, 0.98), weight_decay=0.0
-    )
+    muon = Muon(hidden, lr=plan.matrix_rate, weight_decay=plan.decay)
+    adam = torch.optim.AdamW(rest, lr=plan.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    for optimizer in (muon, adam):
+        for group in optimizer.param_groups:
+            group["full_rate"] = group["lr"]
     return [muon, adam]
 
 
@@ -219,7 +222,10 @@ def train(trainer: Trainer, minutes: float) -> bool:
             losses = {"step": trainer.step, "scores": float(score_loss), "caption": float(caption_loss)}
             trainer.curves.append(losses)
             pace = (time.monotonic() - shown) / SHOWN_EVERY * 1000
-            print(f"step {trainer.step}: scores {losses['scores']:.3f}, caption {losses['caption']:.3f}, {pace:.0f} ms a step", flush=True)
+            print(
+                f"step {trainer.step}: scores {losses['scores']:.3f}, caption {losses['caption']:.3f}, {pace:.0f} ms a step",
+                flush=True,
+            )
             shown = time.monotonic()
         if trainer.step % JUDGED_EVERY == 0:
             trainer.curves.append(trainer.judge())
@@ -238,13 +244,14 @@ def _from_step(trainer: Trainer) -> Iterator[tuple[Bucket, Shots]]:
 
 def main() -> None:
     """Train, go on, or finish."""
+    plan = Plan()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--state", type=Path, required=True, help="file that a stopped run goes on from")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long")
-    parser.add_argument("--steps", type=int, default=Plan.steps)
-    parser.add_argument("--batch", type=int, default=Plan.batch)
-    parser.add_argument("--chunk", type=int, default=Plan.chunk)
+    parser.add_argument("--steps", type=int, default=plan.steps)
+    parser.add_argument("--batch", type=int, default=plan.batch)
+    parser.add_argument("--chunk", type=int, default=plan.chunk)
     parser.add_argument("--compile", action="store_true", help="fuse the layers; pays on a GPU")
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True

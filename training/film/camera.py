@@ -65,7 +65,9 @@ def draw_path(
     shift = np.exp(rng.uniform(np.log(SLOWEST), np.log(FASTEST), shots))[:, None] * along
     kind = {name: (move == number)[:, None] for number, name in enumerate(MOVES)}
     shake = np.exp(rng.uniform(np.log(0.03), np.log(0.16), (shots, 1))) * rng.normal(0, 1, (2, shots, frames))
-    x = np.select([kind["pan right"], kind["pan left"], kind["hand-held"]], [2 * aspect * shift, -2 * aspect * shift, shake[0]], 0)
+    x = np.select(
+        [kind["pan right"], kind["pan left"], kind["hand-held"]], [2 * aspect * shift, -2 * aspect * shift, shake[0]], 0
+    )
     y = np.select([kind["tilt down"], kind["tilt up"], kind["hand-held"]], [2 * shift, -2 * shift, shake[1]], 0)
     sign = np.where(rng.random((shots, 1)) < 0.5, 1, -1)
     travel = np.where(kind["follow"], 2 * aspect * sign * shift, 0)

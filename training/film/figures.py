@@ -35,7 +35,9 @@ def _in_units(view: View, distance: Tensor) -> Tensor:
     return view.inside(distance * view.number("size"))
 
 
-def _capsule(u: Tensor, v: Tensor, start: tuple[Tensor | float, float], end: tuple[Tensor | float, float], radius: float) -> Tensor:
+def _capsule(
+    u: Tensor, v: Tensor, start: tuple[Tensor | float, float], end: tuple[Tensor | float, float], radius: float
+) -> Tensor:
     """Signed distance to a line with round ends."""
     du, dv = end[0] - start[0], end[1] - start[1]
     along = (((u - start[0]) * du + (v - start[1]) * dv) / (du * du + dv * dv)).clamp(0, 1)
@@ -45,17 +47,21 @@ def _capsule(u: Tensor, v: Tensor, start: tuple[Tensor | float, float], end: tup
 def _body(view: View, behind: Painted, shift: float, salt: float) -> Painted:
     """One person from head to foot, in stride when the subject moves."""
     u, v = _local(view, shift)
-    strides = (view.number("velocity").abs() > 0).float() + (view.path("travel").abs().amax(dim=1, keepdim=True) > 0).float()
+    strides = (view.number("velocity").abs() > 0).float() + (
+        view.path("travel").abs().amax(dim=1, keepdim=True) > 0
+    ).float()
     phase = view.salt + salt + 5 * (view.moment - 0.5) * (3 * strides)
     swing = 0.22 * torch.sin(phase) * strides.clamp(max=1)
     bend = 0.12 * (view.number("tension") - 0.3)
     cloth = view.colour("cloth") if salt == 0 else view.colour("hues", 2) * 0.5 + 0.5 * view.colour("cloth").flip(2)
     shade = (0.75 + 0.5 * ((u * torch.cos(view.number("light_angle"))).clamp(-0.4, 0.4)))[:, :, None]
     legs = torch.minimum(
-        _capsule(u, v, (-0.06, 0.0), (-0.1 + swing, 0.93), 0.075), _capsule(u, v, (0.06, 0.0), (0.1 - swing, 0.93), 0.075)
+        _capsule(u, v, (-0.06, 0.0), (-0.1 + swing, 0.93), 0.075),
+        _capsule(u, v, (0.06, 0.0), (0.1 - swing, 0.93), 0.075),
     )
     arms = torch.minimum(
-        _capsule(u, v, (-0.17, -0.52), (-0.24 - swing, 0.02), 0.05), _capsule(u, v, (0.17, -0.52), (0.24 + swing, 0.02), 0.05)
+        _capsule(u, v, (-0.17, -0.52), (-0.24 - swing, 0.02), 0.05),
+        _capsule(u, v, (0.17, -0.52), (0.24 + swing, 0.02), 0.05),
     )
     trunk = _capsule(u, v, (bend, -0.48), (0.0, -0.08), 0.17)
     head = torch.hypot((u - bend * 1.5) * 1.15, v + 0.83) - 0.135
@@ -93,7 +99,9 @@ def _face(view: View, behind: Painted) -> Painted:
     painted = painted.over(_in_units(view, neck), skin * 0.8, NEAR)
     painted = painted.over(_in_units(view, shoulders * 0.6), view.colour("cloth") * shade, NEAR)
     painted = painted.over(_in_units(view, head * 0.6), skin, NEAR)
-    painted = painted.over(_in_units(view, torch.maximum(head * 0.6, v + 0.52 + 0.12 * torch.cos(4 * u))), dark * shade, NEAR)
+    painted = painted.over(
+        _in_units(view, torch.maximum(head * 0.6, v + 0.52 + 0.12 * torch.cos(4 * u))), dark * shade, NEAR
+    )
     side = u.abs()
     open_eye = 0.045 + 0.065 * tension
     eye = torch.hypot((side - 0.24) / 0.13, (v + 0.12) / open_eye) - 1
@@ -129,7 +137,9 @@ def _crowd(view: View, behind: Painted) -> Painted:
         mixed = hashed(cell, view.salt + 3 * row)[:, :, None]
         cloth = (view.colour("cloth") * mixed + view.colour("hues", 2) * (1 - mixed)) * tone
         painted = painted.over(view.inside(trunk * size), cloth, NEAR + 0.1 * (2 - row))
-        painted = painted.over(view.inside(head * size), view.colour("skin") * (0.6 + 0.5 * tone), NEAR + 0.1 * (2 - row))
+        painted = painted.over(
+            view.inside(head * size), view.colour("skin") * (0.6 + 0.5 * tone), NEAR + 0.1 * (2 - row)
+        )
     return painted
 
 
@@ -148,9 +158,13 @@ def _car(view: View, behind: Painted) -> Painted:
     painted = painted.over(_in_units(view, hub), rgb(view, 0.4, 0.4, 0.42), NEAR)
     burns = view.is_time(2) + 0.5 * view.is_time(1)
     front = torch.exp(-((u - 1.42).square() + (v - 0.1).square()) * 60) * 1.5
-    beam = torch.exp(-((v - 0.12).abs() * 6 / (0.2 + (u - 1.4).clamp(min=0))) - (u - 1.4).clamp(min=0)) * (u > 1.4) * 0.35
+    beam = (
+        torch.exp(-((v - 0.12).abs() * 6 / (0.2 + (u - 1.4).clamp(min=0))) - (u - 1.4).clamp(min=0)) * (u > 1.4) * 0.35
+    )
     back = torch.exp(-((u + 1.42).square() + (v - 0.1).square()) * 90)
-    light = ((front + beam) * burns)[:, :, None] * rgb(view, 1.0, 0.9, 0.7) + (back * burns)[:, :, None] * rgb(view, 0.9, 0.05, 0.03)
+    light = ((front + beam) * burns)[:, :, None] * rgb(view, 1.0, 0.9, 0.7) + (back * burns)[:, :, None] * rgb(
+        view, 0.9, 0.05, 0.03
+    )
     return painted.add_glow(light)
 
 
@@ -181,7 +195,9 @@ def _words(view: View, behind: Painted) -> Painted:
     letter = (u / 0.62).floor()
     across = wrap(u / 0.62)
     half = 3 + 7 * hashed(line, view.salt + 2)
-    printed = ((line >= 0) & (line < lines) & (letter.abs() < half) & (hashed(letter + 31 * line, view.salt) > 0.16)).float()
+    printed = (
+        (line >= 0) & (line < lines) & (letter.abs() < half) & (hashed(letter + 31 * line, view.salt) > 0.16)
+    ).float()
     solid = ((across > 0.15) & (across < 0.85) & (within > 0.2) & (within < 0.8)).float()
     shape = hashed(letter + 17 * line, view.salt + 5)
     hole = ((across - 0.25 - 0.5 * shape).abs() < 0.13) & ((within - 0.3 - 0.4 * hashed(letter, shape)).abs() < 0.14)

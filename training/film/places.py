@@ -149,7 +149,9 @@ def _corridor(view: View) -> Painted:
     painted = Painted(surface * fall, glow, distance)
     top, low = sky_colours(view)
     painted = painted.over(view.inside(size - end), low * 0, 1.2, 0.25 * (top + low))
-    return painted.over(view.inside(torch.maximum(across - 0.75 * end, up - 0.75 * end)), low * 0, 1.3, 1.2 * (0.5 * top + low))
+    return painted.over(
+        view.inside(torch.maximum(across - 0.75 * end, up - 0.75 * end)), low * 0, 1.3, 1.2 * (0.5 * top + low)
+    )
 
 
 def _trunks(view: View, painted: Painted, depth: float, spacing: Tensor, thick: float, distance: float) -> Painted:
@@ -169,7 +171,11 @@ def _forest(view: View) -> Painted:
     green = rgb(view, 0.1, 0.3, 0.06) * 0.7 + 0.35 * view.colour("hues", 0) * rgb(view, 0.5, 1, 0.4)
     x, y = view.at(6)
     leaf = view.texture(x, y, 0.5)
-    painted = painted.over(view.inside(horizon - 0.75 - 0.9 * view.texture(x, y * 0, 0.3, "cloud") - y), green * (0.2 + leaf)[:, :, None], 1.0)
+    painted = painted.over(
+        view.inside(horizon - 0.75 - 0.9 * view.texture(x, y * 0, 0.3, "cloud") - y),
+        green * (0.2 + leaf)[:, :, None],
+        1.0,
+    )
     painted = _trunks(view, painted, 4, 0.3 + 0.15 * view.layout(1), 0.035, 0.8)
     painted = _ground(view, painted, horizon, green * 0.4 + rgb(view, 0.1, 0.07, 0.03))
     painted = _trunks(view, painted, 1.6, 0.8 + 0.6 * view.layout(2), 0.11, 0.4)
@@ -211,7 +217,9 @@ def _open_sky(view: View) -> Painted:
     return painted.over(view.inside(ridge - y), view.colour("hues", 0) * 0.35, 1.0)
 
 
-def _hills(view: View, painted: Painted, depth: float, level: Tensor, swing: float, colour: Tensor, distance: float) -> Painted:
+def _hills(
+    view: View, painted: Painted, depth: float, level: Tensor, swing: float, colour: Tensor, distance: float
+) -> Painted:
     x, y = view.at(depth)
     ridge = level + swing * (torch.sin(1.7 * x + view.salt) + 0.5 * torch.sin(4.1 * x + 2 * view.salt + depth))
     grain = 0.5 + 0.9 * view.texture(2 * x, y * 1.5, 0.5)
@@ -235,7 +243,9 @@ def _field(view: View) -> Painted:
     painted = _ground(view, painted, horizon, green)
     x, y = view.at(1.3)
     blades = view.texture(6 * x, y, 0.35)
-    return painted.over(((y - 0.62 + 0.35 * (0.5 - blades)) * 12).clamp(0, 1), green * (0.3 + 1.2 * blades)[:, :, None], 0.25)
+    return painted.over(
+        ((y - 0.62 + 0.35 * (0.5 - blades)) * 12).clamp(0, 1), green * (0.3 + 1.2 * blades)[:, :, None], 0.25
+    )
 
 
 def _texture(view: View) -> Painted:
@@ -274,7 +284,9 @@ def _mountains(view: View) -> Painted:
         rock = (0.3 + 0.9 * view.texture(x, y, 0.5))[:, :, None]
         snow = ((level - 0.35 * tall - y) * 8 + 3 * view.texture(x, y, 0.6)).clamp(0, 1)[:, :, None]
         stone = view.colour("hues", 0) * 0.7 * rock
-        painted = painted.over(view.inside(peak - y), stone + snow * (rgb(view, 0.8, 0.82, 0.85) * rock - stone), distance)
+        painted = painted.over(
+            view.inside(peak - y), stone + snow * (rgb(view, 0.8, 0.82, 0.85) * rock - stone), distance
+        )
     return _ground(view, painted, _level(view, 0.5, 0.7, 1), view.colour("hues", 1) * 0.6)
 
 
@@ -287,7 +299,9 @@ def _bridge(view: View) -> Painted:
     steel = view.colour("hues", 0) * 0.6 * (0.6 + 0.6 * view.texture(x, y, 0.8))[:, :, None]
     deck = horizon + 0.25
     cable = (y - (deck - 0.12 - 0.75 * along.square())).abs() - 0.015
-    hangers = torch.maximum((wrap(x * 9) - 0.5).abs() - 0.06, torch.maximum(deck - 0.12 - 0.75 * along.square() - y, y - deck))
+    hangers = torch.maximum(
+        (wrap(x * 9) - 0.5).abs() - 0.06, torch.maximum(deck - 0.12 - 0.75 * along.square() - y, y - deck)
+    )
     tower = torch.maximum((1 - along.abs()) * period / 2 - 0.06, -0.72 - y)
     for part in (cable, hangers * 0.1, tower, (y - deck).abs() - 0.05):
         painted = painted.over(view.inside(part), steel, 0.6)

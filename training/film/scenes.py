@@ -118,10 +118,12 @@ class Scenes:
 
     def subset(self, rows: NDArray[np.int64]) -> Scenes:
         """Some of the shots."""
-        return Scenes(**{
-            field.name: value.subset(rows) if isinstance(value := getattr(self, field.name), Path) else value[rows]
-            for field in fields(self)
-        })
+        return Scenes(
+            **{
+                field.name: value.subset(rows) if isinstance(value := getattr(self, field.name), Path) else value[rows]
+                for field in fields(self)
+            }
+        )
 
     def at_frames(self, frames: list[int]) -> Scenes:
         """The same shots with some of their frames; these must be evenly spaced from the first to the last."""

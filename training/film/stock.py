@@ -56,7 +56,10 @@ def expose(view: View, light: Tensor) -> Tensor:
     Returns:
         uint8, (b, T, 3, H, W).
     """
-    tint = torch.cat([1 + 0.3 * view.number("warmth"), torch.ones_like(view.number("warmth")), 1 - 0.3 * view.number("warmth")], dim=1)
+    tint = torch.cat(
+        [1 + 0.3 * view.number("warmth"), torch.ones_like(view.number("warmth")), 1 - 0.3 * view.number("warmth")],
+        dim=1,
+    )
     radius = (view.x / view.aspect).square() + view.y.square()
     gain = torch.exp2(view.number("exposure")) * (1 - view.number("vignette") * 0.5 * radius)
     light = _lens(view, light) * tint[:, None, :, 0, 0, None, None] * gain[:, :, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 import torch
@@ -136,7 +137,13 @@ class View:
 
 def rgb(view: View, red: float, green: float, blue: float) -> Tensor:
     """A fixed colour, (1, 1, 3, 1, 1)."""
-    return torch.tensor((red, green, blue), device=view.device)[None, None, :, None, None]
+    return _fixed_colour((red, green, blue), view.device)
+
+
+@cache
+def _fixed_colour(values: tuple[float, float, float], device: torch.device | str) -> Tensor:
+    # Made once: each copy to a GPU makes the painter wait.
+    return torch.tensor(values, device=device)[None, None, :, None, None]
 
 
 def by_time(view: View, day: Tensor, dusk: Tensor, night: Tensor) -> Tensor:
