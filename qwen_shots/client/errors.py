@@ -1,0 +1,119 @@
+"""What can go wrong between a film file and its analyses.
+
+QwenShotsError
+  + FilmError               the film file can't be used
+  |   + NotAFilm            it can't be opened, or nothing in it is a moving picture that can be decoded
+  |   + NoVideoStream       it holds sound or text alone
+  |   + FilmCutShort        it ends before its own header says it does
+  + ServerError             the server can't be used
+      + Unreachable         no answer came
+      + BadAnswer           an answer came that is not one of this server's
+      + Problem             the server said no; carries its problem body
+          + Unauthorized    401: the key
+          + Refused         the other 4xx: the request
+          + Busy            429, 503: try again later
+          + ServerFailed    the other 5xx
+"""
+
+from __future__ import annotations
+
+from qwen_shots.errors import QwenShotsError
+from qwen_shots.schemas import Problem as ProblemBody
+
+
+class FilmError(QwenShotsError):
+    """The film file can't be used."""
+
+    slug = "film"
+    title = "The film can't be used"
+
+
+class NotAFilm(FilmError):
+    """It can't be opened, or nothing in it is a moving picture that can be decoded."""
+
+    slug = "not-a-film"
+    title = "The file is not a film"
+
+
+class NoVideoStream(FilmError):
+    """It holds sound or text alone."""
+
+    slug = "no-video-stream"
+    title = "The file has no picture"
+
+
+class FilmCutShort(FilmError):
+    """It ends before its own header says it does."""
+
+    slug = "film-cut-short"
+    title = "The film is cut short"
+
+
+class ServerError(QwenShotsError):
+    """The server can't be used."""
+
+    slug = "server"
+    title = "The server can't be used"
+
+
+class Unreachable(ServerError):
+    """No answer came."""
+
+    slug = "unreachable"
+    title = "The server can't be reached"
+
+
+class BadAnswer(ServerError):
+    """An answer came that is not one of this server's."""
+
+    slug = "bad-answer"
+    title = "The server's answer can't be read"
+
+
+class Problem(ServerError):
+    """The server said no.
+
+    Attributes:
+        body: the problem body (RFC 9457) as it came.
+        retry_after: seconds after which the server asks to be asked again; None where it did not say.
+    """
+
+    slug = "problem"
+    title = "The server refused"
+
+    def __init__(self, body: ProblemBody, retry_after: float | None = None) -> None:
+        super().__init__(body.detail)
+        self.body = body
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[Problem], tuple[ProblemBody, float | None]]:  # type: ignore[override]
+        # Not the detail alone, which the base hands over.
+        return type(self), (self.body, self.retry_after)
+
+
+class Unauthorized(Problem):
+    """401: the key is missing, wrong, or the public one from another machine."""
+
+    slug = "unauthorized"
+    title = "The server wants another key"
+
+
+class Refused(Problem):
+    """4xx: the request is not one that the server takes."""
+
+    slug = "refused"
+    title = "The server refused the request"
+
+
+class Busy(Problem):
+    """429 or 503: loading, draining or full."""
+
+    slug = "busy"
+    title = "The server is busy"
+
+
+class ServerFailed(Problem):
+    """5xx: the server could not do it."""
+
+    slug = "server-failed"
+    title = "The server failed"
