@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_files import find_files, weight_bytes
+from model_hub import download
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from settings import ModelSettings, load_settings
 
@@ -21,14 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HERE = Path(__file__).parent
-
-# What a checkpoint needs. Pickled weights and Python files are never asked for.
-WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.json"]
+# find_files too, so that an engine needs this module alone.
+__all__ = ["LoadedModel", "PictureSpec", "Plan", "find_files", "load", "make_plan"]
 
 # Beside the weights: activations, the cache of a full batch and the allocator's slack.
 ROOM_FOR_WORK = 1.3
-BYTES_FOR_WORK = 4 * 1024**3
+GIB = 1024**3
+BYTES_FOR_WORK = 4 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,132 +74,69 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where the model goes: `replicas` engine processes on `device`, each with a whole copy unless `shard`."""
+    """Where the model goes: `replicas` engine processes on `device`, each with a whole copy unless `shard`.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        replicas: engine processes.
+        shard: one copy lies over all GPUs.
+        gpu_memory: bytes of each GPU in use.
+    """
 
     device: str
     replicas: int
     shard: bool
-    gpu_memory_bytes: int | None = None
+    gpu_memory: tuple[int, ...] = ()
 
     @property
     def gpu_count(self) -> int:
         """GPUs in use."""
-        if self.device == "cpu":
-            return 0
-        return self.replicas if not self.shard else _gpu_count()
+        return len(self.gpu_memory)
 
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def local_folder(name: str) -> Path | None:
-    """The folder that `model.name` means, relative to here or to this project; None for a hub name.
-
-    Raises:
-        CannotLoad: the name can only be a path, and there is no such folder; or the folder holds no safetensors.
-    """
-    for folder in (Path(name).expanduser(), HERE / name):
-        if folder.is_dir():
-            if not any(folder.glob("*.safetensors")):
-                raise CannotLoad(f"model.name: the folder {name} holds no *.safetensors file")
-            return folder
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise CannotLoad(f"model.name: there is no folder {name}")
-    return None
-
-
-def find_files(name: str) -> Path:
-    """The folder with the model's files, from this disk alone.
-
-    Raises:
-        CannotLoad: it is not there (whole); the message says how to get it.
-    """
-    if folder := local_folder(name):
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=WANTED_FILES, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
-        raise CannotLoad(f"the model {name} is not on this disk. {_how_to_fetch(name)}") from None
-    _check_complete(name, folder)
-    return folder
-
-
-def download(name: str) -> Path:
-    """Fetch the model from the Hugging Face hub with a progress bar; a broken download resumes where it stopped.
-
-    Raises:
-        CannotLoad: it can't be fetched; the message names the model, the source and the way by hand.
-    """
-    if folder := local_folder(name):
-        return folder
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=WANTED_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CannotLoad(
-            f"the model {name} could not be fetched from {constants.ENDPOINT} ({type(error).__name__}). "
-            f"{_how_to_fetch(name)}"
-        ) from error
-    _check_complete(name, folder)
-    return folder
-
-
-def _how_to_fetch(name: str) -> str:
-    return (
-        "Run ./setup.sh to fetch it (it resumes), or on a machine with internet: "
-        f"hf download {name} --local-dir qwen-model, copy that folder here and set model.name to it. "
-        "To try the server without a download: ./start_server.sh --demo"
-    )
-
-
-def _check_complete(name: str, folder: Path) -> None:
-    """An index names every shard; a snapshot that was broken off lacks some."""
-    shards = {file.name for file in folder.glob("*.safetensors")}
-    index = folder / "model.safetensors.index.json"
-    wanted = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
-    if missing := wanted - shards:
-        raise CannotLoad(
-            f"the model {name} is not whole on this disk: {len(missing)} of {len(wanted)} weight files are missing. "
-            f"{_how_to_fetch(name)}"
-        )
+    @property
+    def gpu_memory_bytes(self) -> int | None:
+        """Memory of all GPUs together; None on the CPU."""
+        return sum(self.gpu_memory) or None
 
 
 # --- device ----------------------------------------------------------------------------------------------------------
 
 
-def _gpu_count() -> int:
+def gpu_memory() -> list[int]:
+    """Bytes of each GPU that is seen."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
 
 
-def make_plan(settings: ModelSettings, folder: Path) -> Plan:
+def make_plan(settings: ModelSettings, folder: Path, gpus: Sequence[int] | None = None) -> Plan:
     """Decide the device and the placement.
+
+    Args:
+        settings: the section `model`.
+        folder: a whole checkpoint.
+        gpus: bytes of each GPU; None looks at this machine's.
 
     Raises:
         CannotLoad: `placement: replicate` is asked for and the model does not fit on one GPU.
     """
-    gpus = _gpu_count() if settings.device == "cuda" else 0
-    if gpus == 0:
+    memory = tuple(gpu_memory() if gpus is None else gpus) if settings.device == "cuda" else ()
+    if not memory:
         if settings.device == "cuda":
             log.warning("model.device is cuda, but no GPU is seen: falling back to the CPU, which is far slower")
         return Plan("cpu", replicas=1, shard=False)
-    import torch
-
-    memory = [torch.cuda.get_device_properties(index).total_memory for index in range(gpus)]
-    fits = weight_bytes(folder) * ROOM_FOR_WORK + BYTES_FOR_WORK <= min(memory)
-    shard = settings.placement == "shard" or (settings.placement == "auto" and not fits and gpus > 1)
-    return Plan("cuda", replicas=1 if shard else gpus, shard=shard, gpu_memory_bytes=sum(memory))
-
-
-def weight_bytes(folder: Path) -> int:
-    """Bytes of all weights as they lie on disk (16 bits a number for Qwen's checkpoints)."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    weights = weight_bytes(folder, choose_dtype(settings.dtype, "cuda").itemsize)
+    needed = weights * ROOM_FOR_WORK + BYTES_FOR_WORK
+    fits = needed <= min(memory)
+    if settings.placement == "replicate" and not fits:
+        raise CannotLoad(
+            f"model.placement is replicate, but {settings.name} needs about {needed / GIB:.0f} GiB on each GPU, and "
+            f"the smallest has {min(memory) / GIB:.0f}. Set model.placement to shard, or model.name to a smaller model"
+        )
+    shard = len(memory) > 1 and (settings.placement == "shard" or not fits)
+    return Plan("cuda", replicas=1 if shard else len(memory), shard=shard, gpu_memory=memory)
 
 
 def choose_dtype(wanted: str, device: str) -> torch.dtype:
@@ -207,8 +146,6 @@ def choose_dtype(wanted: str, device: str) -> torch.dtype:
     if wanted == "auto":
         has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bfloat16 else torch.float32
-    if wanted == "float16":
-        log.warning("model.dtype is float16: Qwen2-VL overflows in it on some inputs; bfloat16 or float32 do not")
     dtype = getattr(torch, wanted)
     assert isinstance(dtype, torch.dtype)
     return dtype
@@ -229,9 +166,12 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
     where: dict[str, Any] = {}
     if plan.device == "cuda":
         where["device_map"] = "auto" if plan.shard else {"": rank}
+    if settings.dtype == "float16" and rank == 0:
+        log.warning("model.dtype is float16: Qwen2-VL overflows in it on some inputs; bfloat16 or float32 do not")
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
+            output_loading_info=True,
             dtype=choose_dtype(settings.dtype, plan.device),
             attn_implementation="sdpa",
             use_safetensors=True,
@@ -239,12 +179,26 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
             trust_remote_code=False,
             **where,
         )
+        _check_weights(settings.name, report)
         return LoadedModel(model.eval(), _load_tokenizer(folder), read_picture_spec(folder, model.config))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if type(error).__name__ in {"OutOfMemoryError", "AcceleratorError"}:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise CannotLoad(
+                f"there is not enough GPU memory for {settings.name}. End what else uses the GPU, set model.placement "
+                f"to shard where there are several, or model.name to a smaller model. ({error})"
+            ) from error
+        if type(error).__name__ == "AcceleratorError":
             raise
         # The library's message helps the operator; it goes to the log, not over the wire.
         raise CannotLoad(f"model.name: {settings.name} can't be loaded: {error}") from error
+
+
+def _check_weights(name: str, report: dict[str, Any]) -> None:
+    """What a checkpoint lacks, transformers fills with random numbers and only warns."""
+    if lacking := sorted(report["missing_keys"]):
+        raise CannotLoad(
+            f"model.name: {name} can't be loaded: {len(lacking)} of its weights are missing, the first is {lacking[0]}"
+        )
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -295,6 +249,9 @@ def main() -> int:
     except QwenShotsError as error:
         print(f"ERROR: {error.detail}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("ERROR: stopped. What was fetched is kept; run it again to go on", file=sys.stderr)
+        return 130
     print(f"model files: {folder}")
     return 0
 

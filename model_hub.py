@@ -1,0 +1,148 @@
+"""Fetch a model from the Hugging Face hub: with a progress bar, and from where the last try stopped.
+
+huggingface_hub takes a cut connection up again, but starts a file of several GB anew when the process was ended. So
+the weight files are fetched here with its own `http_get` into its own cache, and the rest is left to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_files import WANTED_FILES, by_hand, find_files, local_folder
+from qwen_shots.errors import CannotLoad
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import BlobLfsInfo
+
+GB = 1e9
+
+
+class DiskFull(OSError):
+    """There is no room for the files."""
+
+
+def download(name: str) -> Path:
+    """Fetch the model, or do nothing where it is there and whole.
+
+    Raises:
+        CannotLoad: it can't be fetched; the message names the model, the source, the reason and the way by hand.
+    """
+    if local_folder(name):
+        return find_files(name)
+    with contextlib.suppress(CannotLoad):
+        return find_files(name)
+    from huggingface_hub import constants
+
+    try:
+        _fetch(name)
+    except Exception as error:  # the hub's library lets its transport's errors through, whatever that is today
+        raise CannotLoad(
+            f"the model {name} could not be fetched from {constants.ENDPOINT}: {_reason(name, error)}. "
+            f"What was fetched is kept: ./setup.sh goes on from there. {by_hand(name)}"
+        ) from error
+    return find_files(name)
+
+
+def _fetch(name: str) -> None:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    model = HfApi().model_info(name, files_metadata=True)
+    weights = {
+        file.rfilename: file.lfs
+        for file in model.siblings or ()
+        if file.lfs and file.rfilename.endswith(".safetensors") and "/" not in file.rfilename
+    }
+    blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    _check_room(blobs, list(weights.values()))
+    for filename, file in weights.items():
+        _fetch_file(name, model.sha, filename, file, blobs)
+    snapshot_download(name, allow_patterns=WANTED_FILES)
+
+
+def _part(blobs: Path, file: BlobLfsInfo) -> Path:
+    """What is there of a file so far. The hub's own tools know this ending and clear it away."""
+    return blobs / f"{file.sha256}.incomplete"
+
+
+def _check_room(blobs: Path, files: list[BlobLfsInfo]) -> None:
+    needed = 0
+    for file in files:
+        done = [path.stat().st_size for path in (blobs / file.sha256, _part(blobs, file)) if path.exists()]
+        needed += max(0, file.size - max(done, default=0))
+    free = shutil.disk_usage(blobs).free
+    if needed > free:
+        raise DiskFull(errno.ENOSPC, f"it needs {needed / GB:.1f} GB more, and {free / GB:.1f} GB are free")
+
+
+def _fetch_file(name: str, revision: str | None, filename: str, file: BlobLfsInfo, blobs: Path) -> None:
+    """Fetch one file into the cache under its hash, which is where huggingface_hub looks for it."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined] # no __all__ there
+
+    whole, part = blobs / file.sha256, _part(blobs, file)
+    with WeakFileLock(blobs / f"{file.sha256}.lock"):
+        if whole.exists() and whole.stat().st_size == file.size:
+            return
+        whole.unlink(missing_ok=True)
+        with part.open("ab") as out:
+            http_get(
+                hf_hub_url(name, filename, revision=revision),
+                out,
+                resume_size=out.tell(),
+                headers=build_hf_headers(),
+                expected_size=file.size,
+                displayed_filename=filename,
+            )
+        _check_hash(part, file.sha256)
+        part.rename(whole)
+
+
+def _check_hash(part: Path, expected: str) -> None:
+    from huggingface_hub.utils.sha import sha_fileobj
+
+    with part.open("rb") as done:
+        same = sha_fileobj(done).hex() == expected
+    if not same:
+        part.unlink()
+        raise CannotLoad("a file came broken and was thrown away")
+
+
+def _reason(name: str, error: Exception) -> str:
+    """Why, in words that say what to do."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    match error:
+        case CannotLoad(detail=detail):
+            return detail
+        case HfHubHTTPError():
+            return _refusal(name, error)
+        case OSError(errno=errno.ENOSPC):
+            about = f": {error.strerror}" if isinstance(error, DiskFull) else ""
+            return f"the disk is full{about}. Make room, or set HF_HOME to a folder on a larger disk"
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+            return f"{error.filename} can't be written. Set HF_HOME to a folder of your own"
+        case ValueError():
+            return "that is no name of a model. It should look like Qwen/Qwen2-VL-2B-Instruct"
+        case _:
+            return f"no connection ({type(error).__name__}). Is there internet, and a proxy where one is needed?"
+
+
+def _refusal(name: str, error: HfHubHTTPError) -> str:
+    """What the hub's answer means."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    log_in = "log in with .venv/bin/hf auth login"
+    if isinstance(error, GatedRepoError):
+        return f"it is gated. Accept its terms on {constants.ENDPOINT}/{name}, then {log_in}"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"there is no such model, or it is private. Check model.name, or {log_in}"
+    return f"the hub answered {error.response.status_code}. Try again later"

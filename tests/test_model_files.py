@@ -1,0 +1,103 @@
+"""Checkpoints that are not whole are refused before a weight is read, each with what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from model_files import check_whole, find_files, weight_bytes, weight_files
+from qwen_shots.errors import CannotLoad
+from tests.helpers import BUNDLED, ROOT
+
+REMEDY = "Copy it again."
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(ROOT / BUNDLED, folder)
+    return folder
+
+
+def drop(*patterns: str) -> Callable[[Path], None]:
+    def break_it(folder: Path) -> None:
+        for pattern in patterns:
+            for file in folder.glob(pattern):
+                file.unlink()
+
+    return break_it
+
+
+def truncate(folder: Path) -> None:
+    (file := weight_files(folder)[-1]).write_bytes(file.read_bytes()[:-1])
+
+
+def empty(folder: Path) -> None:
+    weight_files(folder)[-1].write_bytes(b"")
+
+
+def name_one_more(folder: Path) -> None:
+    first = weight_files(folder)[0].name
+    (folder / "model.safetensors.index.json").write_text(
+        f'{{"weight_map": {{"a": "{first}", "b": "model-9-of-9.safetensors"}}}}'
+    )
+
+
+def spoil_the_index(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text("{")
+
+
+def pickle_alone(folder: Path) -> None:
+    drop("*.safetensors", "*.index.json")(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (name_one_more, ("1 of 2 weight files", "model-9-of-9.safetensors", REMEDY)),
+        (truncate, ("cut off or broken", REMEDY)),
+        (empty, ("cut off or broken", REMEDY)),
+        (spoil_the_index, ("index.json", "is broken")),
+        (pickle_alone, ("pickled weights only", "can hold code", "*.safetensors")),
+        (drop("*.safetensors", "*.index.json"), ("holds no *.safetensors file",)),
+        (drop("config.json"), ("configuration is missing (config.json)", REMEDY)),
+        (drop("tokenizer.json", "vocab.json"), ("tokenizer is missing", REMEDY)),
+        (drop("preprocessor_config.json", "processor_config.json"), ("picture format is missing", REMEDY)),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole(
+    checkpoint: Path, break_it: Callable[[Path], None], words: tuple[str, ...]
+) -> None:
+    check_whole("ours", checkpoint, REMEDY)
+    break_it(checkpoint)
+    with pytest.raises(CannotLoad) as caught:
+        check_whole("ours", checkpoint, REMEDY)
+    for word in words:
+        assert word in caught.value.detail
+
+
+def test_local_folders_are_checked_too(checkpoint: Path) -> None:
+    assert find_files(str(checkpoint)) == checkpoint
+    truncate(checkpoint)
+    with pytest.raises(CannotLoad, match="cut off or broken"):
+        find_files(str(checkpoint))
+
+
+def test_a_folder_that_is_not_there() -> None:
+    with pytest.raises(CannotLoad, match="there is no folder"):
+        find_files("./nowhere")
+
+
+def test_memory_goes_by_the_dtype_that_is_loaded(tmp_path: Path) -> None:
+    save_file(
+        {"half": torch.zeros(3, 5, dtype=torch.bfloat16), "packed": torch.zeros(7, dtype=torch.int32)},
+        tmp_path / "model.safetensors",
+    )
+    assert weight_bytes(tmp_path, 2) == 15 * 2 + 7 * 4
+    assert weight_bytes(tmp_path, 4) == 15 * 4 + 7 * 4

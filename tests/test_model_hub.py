@@ -1,0 +1,190 @@
+"""Downloads from a hub on this machine, with huggingface_hub itself: whole, cut, stopped and refused."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import pty
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_hub import _reason
+from tests.helpers import BUNDLED, ROOT, free_port
+from tests.hub import Hub, running_hub
+from tests.scripts.processes import wait_for
+
+NAME = "studio/shots"
+MIB = 1024**2
+
+Fetch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled checkpoint with its weights in two files, of which the second has more than 10 MiB.
+
+    huggingface_hub writes pieces of 10 MiB, so a smaller file has nothing to resume.
+    """
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("repository")
+    tensors: dict[str, torch.Tensor] = {}
+    for file in (ROOT / BUNDLED).iterdir():
+        if file.suffix == ".safetensors":
+            tensors |= load_file(file)
+        elif not file.name.endswith(".index.json"):
+            shutil.copy(file, folder)
+    first = next(iter(tensors))
+    save_file({first: tensors.pop(first)}, folder / "model-00001-of-00002.safetensors")
+    save_file(tensors, folder / "model-00002-of-00002.safetensors")
+    names = {first: "model-00001-of-00002.safetensors"} | dict.fromkeys(tensors, "model-00002-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert (folder / "model-00002-of-00002.safetensors").stat().st_size > 12 * MIB
+    return folder
+
+
+@pytest.fixture
+def hub(repository: Path) -> Iterator[Hub]:
+    with running_hub(Hub(NAME, repository)) as hub:
+        yield hub
+
+
+@pytest.fixture
+def fetch(hub: Hub, tmp_path: Path) -> Fetch:
+    def call(name: str = NAME, url: str | None = None) -> subprocess.Popen[str]:
+        environ = {
+            **os.environ,
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_ENDPOINT": url or hub.url,
+            "QWEN_SERVER__MODEL__NAME": name,
+        }
+        # A terminal of its own: without one there is no progress bar.
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        process = subprocess.Popen(
+            [sys.executable, "model_loader.py"], cwd=ROOT, env=environ, stdout=theirs, stderr=theirs, text=True
+        )
+        os.close(theirs)
+        process.stdout = os.fdopen(ours, errors="replace")
+        return process
+
+    return call
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and everything that was said."""
+    said = ""
+    assert process.stdout
+    try:
+        while piece := process.stdout.read(1):
+            said += piece
+    except OSError as error:  # Linux' way to say that the terminal's other end is closed
+        assert error.errno == errno.EIO
+    process.stdout.close()
+    return process.wait(timeout=60), said
+
+
+def test_a_download_shows_a_bar_and_is_not_done_twice(fetch: Fetch, hub: Hub) -> None:
+    code, said = outcome(fetch())
+    assert (code, "model files: " in said) == (0, True), said
+    assert "model-00002-of-00002.safetensors: 100%|" in said
+    hub.asked.clear()
+    code, said = outcome(fetch(url=f"http://127.0.0.1:{free_port()}"))  # nobody listens there: nothing is asked
+    assert (code, hub.asked) == (0, []), said
+
+
+def test_a_cut_connection_goes_on_where_it_was_cut(fetch: Fetch, hub: Hub) -> None:
+    hub.cut_after = 11 * MIB
+    code, said = outcome(fetch())
+    assert code == 0, said
+    assert ("model-00002-of-00002.safetensors", f"bytes={10 * MIB}-") in hub.asked
+
+
+def test_a_stopped_download_goes_on_when_it_is_run_again(fetch: Fetch, hub: Hub, tmp_path: Path) -> None:
+    hub.stall_after = 11 * MIB
+    process = fetch()
+    assert hub.stalled.wait(60)
+    wait_for(lambda: 10 * MIB in [file.stat().st_size for file in tmp_path.rglob("*.incomplete")])
+    process.kill()
+    outcome(process)
+    hub.asked.clear()
+    code, said = outcome(fetch())
+    assert code == 0, said
+    weights = [asked for asked in hub.asked if asked[0].endswith(".safetensors")]
+    assert weights == [("model-00002-of-00002.safetensors", f"bytes={10 * MIB}-")]
+
+
+def test_a_part_that_was_spoilt_is_thrown_away(fetch: Fetch, hub: Hub, tmp_path: Path) -> None:
+    hub.stall_after = 11 * MIB
+    process = fetch()
+    assert hub.stalled.wait(60)
+    wait_for(lambda: 10 * MIB in [file.stat().st_size for file in tmp_path.rglob("*.incomplete")])
+    process.kill()
+    outcome(process)
+    (part,) = tmp_path.rglob("*.incomplete")
+    part.write_bytes(bytes(10 * MIB))
+    code, said = outcome(fetch())
+    assert (code, "came broken" in said) == (1, True)
+    assert outcome(fetch())[0] == 0
+
+
+def assert_says(said: str, hub: Hub, *words: str) -> None:
+    """One message: which model, from where, why, and how else."""
+    plain = " ".join(said.split())
+    assert plain.count("ERROR: ") == 1
+    assert "Traceback" not in plain
+    for word in (NAME, hub.url, f"hf download {NAME} --local-dir", "--demo", *words):
+        assert word in plain, plain
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "where", "word"),
+    [
+        (404, "RepoNotFound", "api", "no such model"),
+        (401, "RepoNotFound", "api", "no such model"),
+        (401, "GatedRepo", "file", "it is gated"),
+        (403, "GatedRepo", "api", "it is gated"),
+        (500, "", "api", "the hub answered 500"),
+    ],
+)
+def test_a_refusal_says_why_and_what_to_do(
+    fetch: Fetch, hub: Hub, status: int, code: str, where: str, word: str
+) -> None:
+    hub.refusal = (status, code, where)
+    done, said = outcome(fetch())
+    assert done == 1
+    assert_says(said, hub, word)
+
+
+def test_no_network(fetch: Fetch, hub: Hub) -> None:
+    hub.url = f"http://127.0.0.1:{free_port()}"
+    code, said = outcome(fetch())
+    assert code == 1
+    assert_says(said, hub, "no connection")
+
+
+def test_no_room(fetch: Fetch, hub: Hub) -> None:
+    hub.claimed_size = 10**15
+    code, said = outcome(fetch())
+    assert code == 1
+    assert_says(said, hub, "the disk is full: it needs 2000000.0 GB more", "HF_HOME")
+    assert hub.asked == []
+
+
+def test_a_name_that_is_none(fetch: Fetch) -> None:
+    code, said = outcome(fetch(name="no-such name!"))
+    assert (code, "that is no name of a model" in " ".join(said.split())) == (1, True), said
+
+
+def test_a_disk_that_fills_up_in_the_middle() -> None:
+    assert "the disk is full. Make room" in _reason(NAME, OSError(errno.ENOSPC, "No space left on device"))

@@ -1,0 +1,92 @@
+"""Where a model goes, decided for machines that this one is not, and weights that are missing."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import model_loader
+from model_files import weight_bytes, weight_files
+from model_loader import Plan, make_plan
+from qwen_shots.errors import CannotLoad
+from settings import ModelSettings
+from tests.helpers import BUNDLED, ROOT
+
+FOLDER = ROOT / BUNDLED
+WORK = model_loader.BYTES_FOR_WORK
+HUGE = 80 * 1024**3
+
+
+def plan(gpus: list[int], **changes: Any) -> Plan:
+    changes = {"name": BUNDLED, "dtype": "bfloat16"} | changes
+    return make_plan(ModelSettings(**changes), FOLDER, gpus)
+
+
+def smallest(dtype_bytes: int) -> int:
+    """Bytes of the smallest GPU on which the bundled checkpoint fits."""
+    return int(weight_bytes(FOLDER, dtype_bytes) * model_loader.ROOM_FOR_WORK + WORK) + 1
+
+
+def test_a_copy_on_each_gpu_where_it_fits() -> None:
+    assert plan([HUGE] * 4) == Plan("cuda", replicas=4, shard=False, gpu_memory=(HUGE,) * 4)
+    assert (plan([HUGE] * 4).gpu_count, plan([HUGE] * 4).gpu_memory_bytes) == (4, 4 * HUGE)
+
+
+def test_one_copy_over_all_gpus_where_it_does_not_fit_on_the_smallest() -> None:
+    assert plan([HUGE, WORK]) == Plan("cuda", replicas=1, shard=True, gpu_memory=(HUGE, WORK))
+    assert plan([HUGE, HUGE], placement="shard").shard
+    # Nothing to spread over: spreading would put layers into the CPU's memory without a word.
+    assert not plan([WORK]).shard
+    assert not plan([HUGE], placement="shard").shard
+
+
+def test_what_fits_depends_on_the_dtype() -> None:
+    card = smallest(2)
+    assert not plan([card, card], dtype="bfloat16").shard
+    assert plan([card, card], dtype="float32").shard
+    assert plan([card - 2, card - 2], dtype="bfloat16").shard
+    assert not plan([smallest(4)] * 2, dtype="float32").shard
+
+
+def test_replicate_is_refused_where_it_does_not_fit() -> None:
+    assert plan([HUGE, HUGE], placement="replicate").replicas == 2
+    with pytest.raises(CannotLoad, match=r"model.placement is replicate, but .* Set model.placement to shard"):
+        plan([HUGE, WORK], placement="replicate")
+
+
+def test_no_gpu_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    assert plan([]) == Plan("cpu", replicas=1, shard=False)
+    assert [record.getMessage() for record in caplog.records] == [
+        "model.device is cuda, but no GPU is seen: falling back to the CPU, which is far slower"
+    ]
+    caplog.clear()
+    assert plan([HUGE], device="cpu") == Plan("cpu", replicas=1, shard=False)
+    assert caplog.records == []
+
+
+def test_float16_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    settings = ModelSettings(name=BUNDLED, device="cpu", dtype="float16")
+    with caplog.at_level(logging.WARNING, "model_loader"):
+        for rank in (0, 1):
+            loaded = model_loader.load(settings, FOLDER, make_plan(settings, FOLDER), rank)
+    assert loaded.model.dtype == torch.float16
+    assert sum("overflows" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "checkpoint")
+    folder = tmp_path / "checkpoint"
+    file = weight_files(folder)[0]
+    tensors = load_file(file)
+    lost = next(key for key in sorted(tensors) if "layers.0." in key or "blocks.0." in key)
+    del tensors[lost]
+    save_file(tensors, file, {"format": "pt"})
+    settings = ModelSettings(name="ours", device="cpu")
+    with pytest.raises(CannotLoad, match=r"ours can't be loaded: 1 of its weights"):
+        model_loader.load(settings, folder, make_plan(settings, folder))
