@@ -1,0 +1,270 @@
+"""Talks to the server: shots in, analyses out, in batches, patient while the server is busy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from itertools import count, islice
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from qwen_shots.client.errors import (
+    BadAnswer,
+    Busy,
+    Problem,
+    Refused,
+    ServerFailed,
+    Unauthorized,
+    Unreachable,
+)
+from qwen_shots.errors import Draining, EngineLoading, EngineLost, InvalidInput, QueueFull, Unavailable
+from qwen_shots.schemas import Analysis, Batch, BatchAnalysis, BatchError, Health, Shot
+from qwen_shots.schemas import Problem as ProblemBody
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Answer: TypeAlias = Analysis | BatchError
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+DEFAULT_BATCH = 10  # the server's own default, processing.max_batch_size
+DEFAULT_RETRIES = 6
+
+# A queue of 1,280 shots takes a minute at 20 shots a second; a server that wants more patience is told to the user.
+MAX_PAUSE_SECONDS = 60.0
+
+# A batch may wait behind a full queue, so an answer may take long; to connect may not.
+TIMEOUT = httpx.Timeout(600.0, connect=10.0)
+
+# What a shot of a batch may fail of that is gone a little later.
+PASSING = frozenset(kind.slug for kind in (Unavailable, EngineLoading, EngineLost, QueueFull, Draining))
+
+# What a server says to a batch that is too many or too large for it.
+TOO_MUCH = frozenset({413, 422})
+
+# A proxy of the environment has no way to this machine.
+LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+
+
+class ShotClient:
+    """One server.
+
+    Args:
+        url: its address, such as `http://localhost:8000`.
+        key: its `server.api_key`.
+        batch_size: shots in one request. It is halved when the server wants fewer.
+        retries: how often a request is sent again while the server is busy or away.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        batch_size: int = DEFAULT_BATCH,
+        retries: int = DEFAULT_RETRIES,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=TIMEOUT,
+            mounts=dict.fromkeys(LOOPBACK),
+        )
+        self.batch_size = batch_size
+        self._retries = retries
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._http.close()
+
+    def health(self) -> Health:
+        """Whether a shot could be analysed now. Asks once.
+
+        Raises:
+            ServerError: no server answers there, or not this one.
+        """
+        answer = self._request("GET", "/health")
+        if answer.status_code not in {200, 503}:
+            raise _problem(answer)
+        return _parsed(Health, answer)
+
+    def analyze(self, shots: Iterable[Shot], *, explain: bool = False) -> Iterator[Answer]:
+        """Send any number of shots, a batch at a time.
+
+        Args:
+            shots: taken from the iterable as the server takes them; no two of one name in a batch.
+            explain: whether analyses bear their evidence.
+
+        Returns:
+            For each shot, in order, its analysis or why there is none.
+
+        Raises:
+            InvalidInput, ServerError: as `analyze_batch`.
+        """
+        waiting = iter(shots)
+        while batch := list(islice(waiting, self.batch_size)):
+            yield from self.analyze_batch(batch, explain=explain)
+
+    def analyze_batch(self, shots: Sequence[Shot], *, explain: bool = False) -> list[Answer]:
+        """Send some shots.
+
+        While the server is busy or away, it is asked again after the time it names, else after 1, 2, 4... seconds; and
+        so are the single shots of a batch that failed of something that passes.
+
+        Args:
+            shots: each name once.
+            explain: whether analyses bear their evidence.
+
+        Returns:
+            For each shot, in order, its analysis or why there is none.
+
+        Raises:
+            InvalidInput: two shots bear the same name.
+            Unauthorized: the key is wrong.
+            Refused: the server does not take the request.
+            Busy: it still was busy at the last try, or asks for more patience than MAX_PAUSE_SECONDS.
+            ServerFailed: it could not do it.
+            Unreachable: no answer came.
+            BadAnswer: the answer is not one of this server's, or leaves a shot out.
+        """
+        names = [shot.shot_id for shot in shots]
+        if len(set(names)) < len(names):
+            raise InvalidInput("two shots of a batch bear the same shot_id; answers are matched by it")
+        answers: dict[int | str, Answer] = {}
+        waiting = shots
+        for attempt in range(self._retries + 1):
+            if attempt:
+                self._sleep(_backoff(attempt))
+            found = self._send(waiting, explain=explain)
+            answers |= {shot.shot_id: _answer_to(shot, found) for shot in waiting}
+            waiting = [shot for shot in waiting if _may_pass(answers[shot.shot_id])]
+            if not waiting:
+                break
+        return [answers[name] for name in names]
+
+    def _send(self, shots: Sequence[Shot], *, explain: bool) -> dict[int | str | None, Answer]:
+        """A batch's answers by name; a batch that is too much for the server goes in two halves."""
+        try:
+            answer = self._post(shots, explain=explain)
+        except Refused as refusal:
+            if len(shots) == 1 or refusal.body.status not in TOO_MUCH:
+                raise
+        else:
+            answers: list[Answer] = [*answer.results, *answer.errors]
+            return {each.shot_id: each for each in answers}
+        half = len(shots) // 2
+        self.batch_size = max(1, min(self.batch_size, half))
+        return self._send(shots[:half], explain=explain) | self._send(shots[half:], explain=explain)
+
+    def _post(self, shots: Sequence[Shot], *, explain: bool) -> BatchAnalysis:
+        """Ask until the server takes the request or the patience ends."""
+        body = Batch(shots=list(shots)).model_dump_json().encode()
+        for attempt in count(1):
+            outcome = self._ask(body, explain=explain)
+            if isinstance(outcome, BatchAnalysis):
+                return outcome
+            told = outcome.retry_after if isinstance(outcome, Busy) else None
+            pause = _backoff(attempt) if told is None else told
+            if attempt > self._retries or pause > MAX_PAUSE_SECONDS:
+                raise outcome
+            self._sleep(pause)
+        raise AssertionError
+
+    def _ask(self, body: bytes, *, explain: bool) -> BatchAnalysis | Busy | Unreachable:
+        """Ask once. To analyse a shot twice changes nothing, so a lost connection may be tried again too."""
+        try:
+            answer = self._request("POST", "/analyze_batch", body, explain=explain)
+        except Unreachable as trouble:
+            return trouble
+        if answer.status_code == httpx.codes.OK:
+            return _parsed(BatchAnalysis, answer)
+        problem = _problem(answer)
+        if isinstance(problem, Busy):
+            return problem
+        raise problem
+
+    def _request(self, method: str, path: str, body: bytes | None = None, *, explain: bool = False) -> httpx.Response:
+        try:
+            return self._http.request(
+                method,
+                path,
+                content=body,
+                headers={"Content-Type": "application/json"} if body else None,
+                params={"explain": "true"} if explain else None,
+            )
+        except httpx.TimeoutException:
+            raise Unreachable(f"no answer from {self._http.base_url} in time") from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unreachable(f"no server can be reached at {self._http.base_url} ({error})") from None
+
+
+def _answer_to(shot: Shot, found: dict[int | str | None, Answer]) -> Answer:
+    if shot.shot_id not in found:
+        raise BadAnswer(f"the server said nothing about shot {shot.shot_id}")
+    return found[shot.shot_id]
+
+
+def _may_pass(answer: Answer) -> bool:
+    return isinstance(answer, BatchError) and answer.type.rpartition(":")[2] in PASSING
+
+
+def _backoff(attempt: int) -> float:
+    """1, 2, 4... seconds before the first, second, third time again."""
+    return min(2.0 ** (attempt - 1), MAX_PAUSE_SECONDS)
+
+
+def _problem(answer: httpx.Response) -> Problem | BadAnswer:
+    """The answer's problem as an error of its own kind."""
+    status = answer.status_code
+    if status < 400:
+        return BadAnswer(f"the server answered with status {status}; is its address right?")
+    kinds = {401: Unauthorized, 429: Busy, 503: Busy}
+    kind = kinds.get(status) or (Refused if status < 500 else ServerFailed)
+    return kind(_problem_body(answer), _retry_after(answer))
+
+
+def _problem_body(answer: httpx.Response) -> ProblemBody:
+    try:
+        return ProblemBody.model_validate_json(answer.content)
+    except ValidationError:
+        # A proxy's answer, most likely; RFC 9457, section 4.2.1 names it so.
+        title = answer.reason_phrase or "Error"
+        detail = f"status {answer.status_code} {title}".strip()
+        return ProblemBody(type="about:blank", title=title, status=answer.status_code, detail=detail, request_id="")
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    """Seconds; the header has them, or a date (RFC 9110, section 10.2.3)."""
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+
+
+def _parsed(kind: type[Parsed], answer: httpx.Response) -> Parsed:
+    try:
+        return kind.model_validate_json(answer.content)
+    except ValidationError:
+        raise BadAnswer(f"the answer to {answer.request.url.path} is not one of this server's") from None

@@ -1,0 +1,274 @@
+"""The client against the real server, and against a small server that answers as it is told to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_shots import schemas
+from qwen_shots.client.api import MAX_PAUSE_SECONDS, ShotClient
+from qwen_shots.client.errors import BadAnswer, Busy, Problem, Refused, ServerFailed, Unauthorized, Unreachable
+from qwen_shots.client.shots import find_shots
+from qwen_shots.client.wire import wire_shots
+from qwen_shots.errors import InvalidInput
+from qwen_shots.schemas import Analysis, BatchError
+from tests.helpers import KEY, ROOT, free_port, running_server, server_environment, shot
+from tests.qwen_shots.client.clips import scenes, tone, write_film
+
+
+def make(shot_id: int | str, **changes: Any) -> schemas.Shot:
+    return schemas.Shot.model_validate(shot(shot_id, **changes))
+
+
+# --- the real server -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(live_url: str) -> Iterator[ShotClient]:
+    with ShotClient(live_url, KEY) as made:
+        yield made
+
+
+def test_health(client: ShotClient) -> None:
+    assert client.health().status == "healthy"
+
+
+def test_a_film_from_file_to_analyses(client: ShotClient, tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mp4", scenes(30, 24, 1), sound=tone(440, 1.5))
+    shots = find_shots(path)
+    sent = list(wire_shots(path, shots))
+    assert [each.shot_id for each in sent] == list(range(1, len(shots) + 1))
+    assert [(each.start_time, each.end_time) for each in sent] == [(each.start, each.end) for each in shots]
+    assert all(each.audio_features for each in sent[:1])
+    answers = list(client.analyze(sent))
+    assert all(isinstance(answer, Analysis) and len(answer.attributes) == 6 for answer in answers)
+    assert [answer.shot_id for answer in answers] == [each.shot_id for each in sent]
+
+
+def test_one_bad_shot_is_told_and_the_others_come(client: ShotClient) -> None:
+    good, bad, also_good = client.analyze([make("a"), make(1, images=["AAAA"]), make("1")])
+    assert isinstance(good, Analysis)
+    assert isinstance(bad, BatchError)
+    assert (bad.shot_id, bad.type) == (1, "urn:qwen-shots:error:invalid-picture")
+    assert isinstance(also_good, Analysis)
+    assert also_good.shot_id == "1"
+
+
+def test_evidence(client: ShotClient) -> None:
+    (answer,) = client.analyze([make(1)], explain=True)
+    assert isinstance(answer, Analysis)
+    assert answer.evidence is not None
+
+
+def test_a_wrong_key(live_url: str) -> None:
+    with ShotClient(live_url, "not-the-key") as client, pytest.raises(Unauthorized, match="key") as caught:
+        client.analyze_batch([make(1)])
+    assert caught.value.body.status == 401
+    assert caught.value.body.request_id
+
+
+def test_twins_are_refused(client: ShotClient) -> None:
+    with pytest.raises(InvalidInput, match="shot_id"):
+        client.analyze_batch([make(1), make(1)])
+
+
+def test_a_server_that_takes_fewer_shots_and_smaller_bodies(tmp_path: Path) -> None:
+    port = free_port()
+    environ = server_environment(port, PROCESSING__MAX_BATCH_SIZE="3", SERVER__MAX_BODY_MIB="1")
+    large = ["A" * 400_000]
+    with running_server(environ, port, tmp_path / "log") as (url, _), ShotClient(url, KEY) as client:
+        answers = list(client.analyze(make(number) for number in range(8)))
+        assert [answer.shot_id for answer in answers] == list(range(8))
+        assert all(isinstance(answer, Analysis) for answer in answers)
+        assert client.batch_size <= 3
+        halves = client.analyze_batch([make(number, images=large) for number in range(3)])
+        assert [answer.shot_id for answer in halves] == [0, 1, 2]
+        with pytest.raises(Refused) as caught:
+            client.analyze_batch([make(1, images=large * 3)])
+        assert caught.value.body.status == 413
+
+
+def test_no_server_at_all() -> None:
+    waits: list[float] = []
+    with ShotClient(f"http://127.0.0.1:{free_port()}", KEY, retries=2, sleep=waits.append) as client:
+        with pytest.raises(Unreachable):
+            client.health()
+        assert waits == []
+        with pytest.raises(Unreachable):
+            client.analyze_batch([make(1)])
+    assert waits == [1, 2]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1", "http://"])
+def test_no_address(url: str) -> None:
+    with ShotClient(url, KEY, retries=0) as client, pytest.raises(Unreachable):
+        client.health()
+
+
+# --- a server that does as it is told --------------------------------------------------------------------------------
+
+Reply = tuple[int, dict[str, str], bytes]
+Script = Callable[[list[Any]], Reply]
+
+
+class Told:
+    """A real HTTP server whose answers are functions of the shots it gets; the last one stays."""
+
+    def __init__(self, *script: Script) -> None:
+        self.requests: list[list[Any]] = []
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                shots = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["shots"]
+                told.requests.append([each["shot_id"] for each in shots])
+                status, headers, body = script[min(len(told.requests), len(script)) - 1](shots)
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.waits: list[float] = []
+
+    def __enter__(self) -> ShotClient:
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.client = ShotClient(f"http://127.0.0.1:{self.server.server_port}", KEY, retries=3, sleep=self.waits.append)
+        return self.client
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def rows(*, fail: str | None = None, failing: int = -1, turned: bool = False) -> Script:
+    def script(shots: list[Any]) -> Reply:
+        results, errors = [], []
+        for index, each in enumerate(shots):
+            name = each["shot_id"]
+            if name == failing:
+                kind = f"urn:qwen-shots:error:{fail}"
+                errors.append({"index": index, "shot_id": name, "type": kind, "title": "T", "detail": "D"})
+            else:
+                results.append({"shot_id": name, "caption": f"shot {name}", "attributes": {"motion": 0.5}})
+        if turned:
+            results.reverse()
+        return 200, {}, json.dumps({"results": results, "errors": errors}).encode()
+
+    return script
+
+
+def problem(status: int, **headers: str) -> Script:
+    body = {"type": "urn:qwen-shots:error:x", "title": "T", "status": status, "detail": "the detail", "request_id": "7"}
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: (status, names, json.dumps(body).encode())
+
+
+def plain(status: int, body: bytes = b"<html>", **headers: str) -> Script:
+    return lambda _: (status, headers, body)
+
+
+def captions(client: ShotClient, count: int) -> list[str]:
+    answers = client.analyze_batch([make(number) for number in range(count)])
+    return [answer.caption if isinstance(answer, Analysis) else answer.type for answer in answers]
+
+
+def test_answers_are_matched_by_name_not_by_place() -> None:
+    with Told(rows(turned=True)) as client:
+        assert captions(client, 4) == ["shot 0", "shot 1", "shot 2", "shot 3"]
+
+
+def test_retry_after_is_honoured() -> None:
+    soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    told = Told(problem(503, Retry_After="7"), problem(429, Retry_After=soon), problem(503), rows())
+    with told as client:
+        assert captions(client, 1) == ["shot 0"]
+    assert told.waits == [7, pytest.approx(30, abs=2), 4]
+
+
+def test_patience_ends() -> None:
+    told = Told(problem(503, Retry_After="2"))
+    with told as client, pytest.raises(Busy, match="the detail") as caught:
+        captions(client, 1)
+    assert told.waits == [2, 2, 2]
+    assert (caught.value.retry_after, caught.value.body.request_id) == (2, "7")
+
+
+def test_a_server_that_wants_too_much_patience() -> None:
+    told = Told(problem(503, Retry_After=str(int(MAX_PAUSE_SECONDS) + 1)))
+    with told as client, pytest.raises(Busy):
+        captions(client, 1)
+    assert told.waits == []
+
+
+def test_a_shot_that_failed_of_something_that_passes_is_sent_again_alone() -> None:
+    told = Told(rows(fail="engine-lost", failing=1), rows(fail="queue-full", failing=1), rows())
+    with told as client:
+        assert captions(client, 3) == ["shot 0", "shot 1", "shot 2"]
+    assert told.requests == [[0, 1, 2], [1], [1]]
+    assert told.waits == [1, 2]
+
+
+def test_a_shot_that_stays_lost_is_told_in_the_end() -> None:
+    told = Told(rows(fail="engine-lost", failing=1))
+    with told as client:
+        assert captions(client, 2) == ["shot 0", "urn:qwen-shots:error:engine-lost"]
+    assert len(told.requests) == 4
+
+
+def test_a_shot_that_failed_for_good_is_not_sent_again() -> None:
+    told = Told(rows(fail="invalid-picture", failing=0))
+    with told as client:
+        assert captions(client, 2) == ["urn:qwen-shots:error:invalid-picture", "shot 1"]
+    assert len(told.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "words"),
+    [
+        (problem(500), ServerFailed, "the detail"),
+        (problem(415), Refused, "the detail"),
+        (plain(502), ServerFailed, "502"),
+        (plain(404), Refused, "404"),
+        (plain(302, Location="http://127.0.0.1:9/"), BadAnswer, "302"),
+        (plain(200), BadAnswer, "not one of this server's"),
+        (plain(200, b'{"results": [], "errors": []}'), BadAnswer, "nothing about shot 0"),
+    ],
+)
+def test_what_is_wrong_has_a_type(script: Script, error: type[Problem | BadAnswer], words: str) -> None:
+    told = Told(script)
+    with told as client, pytest.raises(error, match=words):
+        captions(client, 1)
+    assert len(told.requests) == 1
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Told(rows()) as client:
+        assert captions(client, 1) == ["shot 0"]
+
+
+def test_nothing_heavy_is_imported_before_it_is_used() -> None:
+    modules = "api, film, frames, shots, sound, soundtrack, wire"
+    heavy = ["torch", "transformers", "librosa", "av", "scenedetect", "cv2", "numba"]
+    code = f"import sys; from qwen_shots.client import {modules}; sys.exit(' '.join({heavy} & sys.modules.keys()))"
+    code = code.replace(str(heavy), f"set({heavy})")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
