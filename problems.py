@@ -9,13 +9,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qwen_shots.errors import InvalidInput, QueueFull, QwenShotsError, ShotFailed, Unavailable
 
 log = logging.getLogger("qwen_server")
 
 TYPE_PREFIX = "urn:qwen-shots:error:"
+CLIENT_GONE = 499  # nginx's number for it; no client ever sees it
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -88,8 +91,35 @@ def add_error_handlers(app: FastAPI) -> None:
             request.scope, status=error.status_code, slug=slug, title=title, detail=detail, headers=error.headers
         )
 
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected error, id=%s", request.scope["state"]["request_id"], exc_info=error)
-        detail = "an error that nobody foresaw; the server's log has it under the request_id"
-        return problem(request.scope, status=500, slug="internal", title="The server failed", detail=detail)
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_GONE)  # nobody reads it; the log and the metrics show it
+
+
+class Unforeseen:
+    """Middleware: an error that no handler knows becomes a problem body with the request's id, and a line in the log.
+
+    Not FastAPI's handler for `Exception`: that one answers outside of all middleware and raises the error once more.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and answer for what goes wrong unless an answer has begun."""
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:
+            if started or scope["type"] != "http":
+                raise
+            log.exception("unexpected error, id=%s", scope["state"]["request_id"])
+            detail = "an error that nobody foresaw; the server's log has it under the request_id"
+            response = problem(scope, status=500, slug="internal", title="The server failed", detail=detail)
+            await response(scope, receive, send)

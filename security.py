@@ -1,14 +1,16 @@
 """Who may ask, and how much: the key and the body limit, as one ASGI middleware.
 
 Both are decided before the body is read: the key from the headers and the path, the limit from Content-Length, or
-while a body without one comes in.
+while a body without one comes in. A body that stops coming in is given up.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from problems import problem
 from settings import DEFAULT_API_KEY, ServerSettings
@@ -19,12 +21,33 @@ if TYPE_CHECKING:
 PUBLIC_PATHS = frozenset({"/health", "/health/live", "/docs", "/redoc", "/openapi.json"})
 PUBLIC_PREFIX = "/static/"
 
-# With one of these, the request was passed on by a proxy and its sender may be anybody.
-PROXY_HEADERS = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
+# With one of these, or any that begins with x-forwarded, the request was passed on by a proxy and its sender may be
+# anybody. Beside the standard names: those of nginx, Apache, Cloudflare, Akamai, Fastly, Envoy and Rackspace.
+PROXY_HEADERS = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
+        b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-original-forwarded-for",
+    }
+)
+
+# A client that sends nothing of its body for this long has gone away; a stop would wait for it.
+BODY_PAUSE_SECONDS = 30.0
 
 
-class BodyTooLargeError(Exception):
-    """The body that comes in is over the limit."""
+class BodyRefused(Exception):
+    """What comes in is not read any further."""
+
+    def __init__(self, status: int, slug: str, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.slug, self.title, self.detail = status, slug, title, detail
 
 
 class Gatekeeper:
@@ -73,15 +96,18 @@ class Gatekeeper:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        started = False
+        started = complete = False
         received = 0
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:
+                return await receive()  # waits until the client goes away
+            message = await self._in_time(receive)
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise BodyTooLargeError
+                raise self._too_large()
+            complete = not message.get("more_body", False)
             return message
 
         async def watched(message: Message) -> None:
@@ -91,28 +117,65 @@ class Gatekeeper:
 
         try:
             if declared.isdigit() and int(declared) > self._max_bytes:
-                raise BodyTooLargeError
+                raise self._too_large()
             await self._app(scope, counted, watched)
-        except BodyTooLargeError:
+        except BodyRefused as error:
             if started:
                 raise
             response = problem(
                 scope,
-                status=413,
-                slug="too-large",
-                title="The request body is too large",
-                detail=f"the body may have at most {self._max_mib} MiB (server.max_body_mib); send fewer shots at once",
+                status=error.status,
+                slug=error.slug,
+                title=error.title,
+                detail=error.detail,
                 headers={"Connection": "close"},
             )
             await response(scope, receive, send)
 
+    @staticmethod
+    async def _in_time(receive: Receive) -> Message:
+        try:
+            return await asyncio.wait_for(receive(), BODY_PAUSE_SECONDS)
+        except asyncio.TimeoutError:
+            detail = f"nothing of the body came in for {BODY_PAUSE_SECONDS:.0f} s; send the request again"
+            raise BodyRefused(408, "body-timeout", "The request body did not come in", detail) from None
+
+    def _too_large(self) -> BodyRefused:
+        detail = f"the body may have at most {self._max_mib} MiB (server.max_body_mib); send fewer shots at once"
+        return BodyRefused(413, "too-large", "The request body is too large", detail)
+
 
 def _from_this_machine(scope: Scope) -> bool:
     client = scope.get("client")
-    if client is None or any(name in PROXY_HEADERS for name, _ in scope["headers"]):
-        return False
+    return (
+        client is not None
+        and _is_loopback(client[0])
+        and not any(
+            _passed_on(name) or (name == b"origin" and not _is_local_page(value)) for name, value in scope["headers"]
+        )
+    )
+
+
+def _passed_on(header: bytes) -> bool:
+    return header in PROXY_HEADERS or header.startswith(b"x-forwarded")
+
+
+def _is_local_page(origin: bytes) -> bool:
+    """Whether a browser's page came from this machine.
+
+    Another site's page can name an address of its own and let the name point to this machine (DNS rebinding); its
+    requests then come from loopback, but their Origin bears the site's name.
+    """
     try:
-        address = ipaddress.ip_address(client[0])
+        host = urlsplit(origin.decode("latin-1")).hostname
+    except ValueError:
+        return False
+    return host == "localhost" or _is_loopback(host or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -25,19 +25,21 @@ from api_docs import (
 )
 from engines.base import Engine, Status
 from engines.local import LocalEngine
-from problems import TYPE_PREFIX, UnsupportedMediaType, add_error_handlers
-from qwen_shots.errors import Draining, QwenShotsError
+from intake import accept, read_json, while_connected
+from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
+from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
 from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
 from security import Gatekeeper
 from settings import Settings
 from telemetry import Metrics, RequestLog
-from wire import parse_batch, parse_json, parse_shot, shot_id_of
+from wire import parse_batch, parse_shot, shot_id_of
 
 log = logging.getLogger("qwen_server")
 
 VERSION = "0.1.0"
 GIB = 1024**3
 POLL_SECONDS = 0.2
+RETRY_HEALTH = "5"
 
 HEALTH_503: dict[str, Any] = {"model": Health, "description": "Loading, degraded or draining"}
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # a redirect would repeat the Host header, which is the client's word
     )
     app.state.settings = settings
     app.state.engine = engine
@@ -72,6 +75,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     add_docs(app)
     add_error_handlers(app)
     app.add_middleware(Gatekeeper, settings=settings.server)
+    app.add_middleware(Unforeseen)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
 
@@ -106,40 +110,24 @@ async def _watch_loading(app: FastAPI) -> None:
     log.info("healthy: %s on %s", engine.info.model, engine.info.device)
 
 
-async def _json(request: Request) -> Any:
-    """The decoded body. Big bodies are decoded on a thread, so that /health answers meanwhile."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaType("send the body as JSON, with the header Content-Type: application/json")
-    return await asyncio.to_thread(parse_json, await request.body())
-
-
-async def _accept(request: Request) -> AsyncIterator[None]:
-    """Count the request as work in hand, which a stop waits for; refuse it when the server is being stopped."""
-    state = request.app.state
-    if state.draining:
-        raise Draining("the server is being stopped; send the shot to another or later")
-    state.in_hand += 1
-    try:
-        yield
-    finally:
-        state.in_hand -= 1
-
-
-Body = Annotated[Any, Depends(_json)]
+Body = Annotated[Any, Depends(read_json)]
 
 
 def _add_routes(app: FastAPI) -> None:
     metrics: Metrics = app.state.metrics
     failures = problem_responses(401, 413, 415, 422, 429, 503)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", tags=["health"], summary="Whether a shot could be analysed now", responses={503: HEALTH_503})
     async def health(response: Response) -> Health:
         """200 only when it could; else 503, and the status says why."""
         answer = _health(app)
-        response.status_code = 200 if answer.status == Status.HEALTHY.value else 503
+        if answer.status != Status.HEALTHY.value:
+            response.status_code = 503
+            response.headers["Retry-After"] = RETRY_HEALTH
         return answer
 
+    @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", tags=["health"], summary="Whether the process should be left running")
     async def live() -> dict[str, str]:
         """200 as long as it answers at all, also while the model is being loaded."""
@@ -152,11 +140,11 @@ def _add_routes(app: FastAPI) -> None:
         response_model_exclude_unset=True,
         responses=json_answer("How the shot feels", EXAMPLE_ANALYSIS) | failures | problem_responses(500),
         openapi_extra=json_body("Shot", EXAMPLE_SHOT),
-        dependencies=[Depends(_accept)],
+        dependencies=[Depends(accept)],
     )
-    async def analyze(body: Body, *, explain: Explain = False) -> Analysis:
+    async def analyze(request: Request, body: Body, *, explain: Explain = False) -> Analysis:
         """One shot in, one analysis out."""
-        return await _analyze(app, body, explain=explain)
+        return await while_connected(request, _analyze(app, body, explain=explain))
 
     @app.post(
         "/analyze_batch",
@@ -165,16 +153,12 @@ def _add_routes(app: FastAPI) -> None:
         response_model_exclude_unset=True,
         responses=json_answer("What worked, and what did not", EXAMPLE_BATCH_ANALYSIS) | failures,
         openapi_extra=json_body("Batch", {"shots": [EXAMPLE_SHOT]}),
-        dependencies=[Depends(_accept)],
+        dependencies=[Depends(accept)],
     )
-    async def analyze_batch(body: Body, *, explain: Explain = False) -> BatchAnalysis:
+    async def analyze_batch(request: Request, body: Body, *, explain: Explain = False) -> BatchAnalysis:
         """Several shots in; those that worked and those that did not out. One bad shot costs no other."""
         shots = parse_batch(body, app.state.settings.processing.max_batch_size)
-        answers = await asyncio.gather(*(_row(app, index, shot, explain=explain) for index, shot in enumerate(shots)))
-        return BatchAnalysis(
-            results=[answer for answer in answers if isinstance(answer, Analysis)],
-            errors=[answer for answer in answers if isinstance(answer, BatchError)],
-        )
+        return await while_connected(request, _analyze_all(app, shots, explain=explain))
 
     @app.get(
         "/metrics",
@@ -198,22 +182,36 @@ async def _analyze(app: FastAPI, value: Any, *, explain: bool) -> Analysis:
     except QwenShotsError as error:
         shots.labels(error.slug).inc()
         raise
+    except Exception:
+        # Whatever it was, it must not cost the other shots of a batch.
+        log.exception("unexpected error with a shot")
+        shots.labels(ShotFailed.slug).inc()
+        raise ShotFailed("an error that nobody foresaw; the server's log has it") from None
     shots.labels("ok").inc()
     # An unset field is left out of the answer; a set one, null or not, is shown.
     return answer if explain else Analysis(**answer.model_dump(exclude={"evidence"}))
 
 
-async def _row(app: FastAPI, index: int, value: Any, *, explain: bool) -> Analysis | BatchError:
-    try:
-        return await _analyze(app, value, explain=explain)
-    except QwenShotsError as error:
-        return BatchError(
-            index=index,
-            shot_id=shot_id_of(value),
-            type=TYPE_PREFIX + error.slug,
-            title=error.title,
-            detail=error.detail,
-        )
+async def _analyze_all(app: FastAPI, shots: Sequence[Any], *, explain: bool) -> BatchAnalysis:
+    """All shots at once; what can be told of each.
+
+    Raises:
+        Unavailable: the server could take none of them, so the whole batch should be sent again.
+    """
+    outcomes = await asyncio.gather(*(_analyze(app, shot, explain=explain) for shot in shots), return_exceptions=True)
+    errors = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, QwenShotsError)}
+    if len(errors) == len(shots) and all(isinstance(error, Unavailable) for error in errors.values()):
+        raise errors[0]
+    return BatchAnalysis(
+        results=[outcome for outcome in outcomes if isinstance(outcome, Analysis)],
+        errors=[_row(index, shot_id_of(shots[index]), error) for index, error in errors.items()],
+    )
+
+
+def _row(index: int, shot_id: int | str | None, error: QwenShotsError) -> BatchError:
+    return BatchError(
+        index=index, shot_id=shot_id, type=TYPE_PREFIX + error.slug, title=error.title, detail=error.detail
+    )
 
 
 def _health(app: FastAPI) -> Health:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jiter
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import ErrorDetails
 
 from qwen_shots.errors import InvalidInput, InvalidShot
 from qwen_shots.schemas import AudioFeatures, Shot, ShotId
@@ -32,11 +33,14 @@ def parse_json(body: bytes) -> Any:
     """Decode a JSON body.
 
     Raises:
-        InvalidInput: it is not JSON.
+        InvalidInput: it is not JSON, or a name stands twice in an object.
     """
     try:
-        return from_json(body, allow_inf_nan=True)  # the fields' own checks name the one that is not finite
-    except (ValueError, RecursionError):
+        # NaN is let through here: the fields' own checks name the one that is not finite.
+        return jiter.from_json(body, allow_inf_nan=True, catch_duplicate_keys=True, cache_mode="none")
+    except ValueError as error:
+        if str(error).startswith("Detected duplicate key"):
+            raise InvalidInput("an object in the body holds the same name twice") from None
         raise InvalidInput("the body is not valid JSON") from None
 
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import httpx
 import hypothesis
 import pytest
+from starlette.testclient import TestClient
 
+from server import create_app
 from settings import Settings, load_settings
+from tests.fakes import FakeEngine
 from tests.helpers import AUTH, BUNDLED, free_port, running_server, server_environment
 
 # The same examples in every run, and no time limit for each: other work on the machine must fail no test.
@@ -35,4 +38,17 @@ def live_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def live(live_url: str) -> Iterator[httpx.Client]:
     """A client with the key, on the real server."""
     with httpx.Client(base_url=live_url, headers=AUTH, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def engine(settings: Settings) -> FakeEngine:
+    """An engine that can be made to fail."""
+    return FakeEngine(list(settings.attributes))
+
+
+@pytest.fixture
+def client(settings: Settings, engine: FakeEngine) -> Iterator[TestClient]:
+    """A client with the key, on the fake engine, without a port."""
+    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
         yield client

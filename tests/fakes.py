@@ -18,6 +18,7 @@ class FakeEngine:
         self.failure: str | None = None
         self.closed = False
         self.delay = 0.0
+        self.looking = 0
         self._attributes = attributes
         self._on_look = on_look
 
@@ -26,7 +27,11 @@ class FakeEngine:
 
     async def look(self, shot: ShotPictures) -> ShotReading:
         """The same answer for every shot."""
-        await asyncio.sleep(self.delay)
+        self.looking += 1
+        try:
+            await asyncio.sleep(self.delay)
+        finally:
+            self.looking -= 1
         if self._on_look:
             self._on_look(shot)
         reading = Reading(value=0.5, spread=0.1, mass=1.0, mode=0.5)

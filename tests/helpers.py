@@ -112,3 +112,16 @@ def assert_same(one: ShotReading, other: ShotReading) -> None:
         for a, b in zip(readings, other.readings[name], strict=True):
             assert a.value == pytest.approx(b.value, abs=TOLERANCE)
             assert a.spread == pytest.approx(b.spread, abs=TOLERANCE)
+
+
+def assert_problem(answer: Any, status: int, *words: str) -> None:
+    """A problem body by RFC 9457, whose detail has the words."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert set(body) == {"type", "title", "status", "detail", "request_id"}
+    assert body["type"].startswith("urn:qwen-shots:error:")
+    assert body["status"] == status
+    assert body["request_id"] == answer.headers["x-request-id"]
+    for word in words:
+        assert word in body["detail"]

@@ -17,13 +17,6 @@ from tests.fakes import FakeEngine
 from tests.helpers import AUTH, shot
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    app = create_app(settings, FakeEngine(list(settings.attributes)))
-    with TestClient(app, headers=AUTH, client=("127.0.0.1", 5000)) as client:
-        yield client
-
-
 def test_openapi_describes_the_body_and_the_key(client: TestClient) -> None:
     text = client.get("/openapi.json").json()
     scheme = text["components"]["securitySchemes"]["bearer"]

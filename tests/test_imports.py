@@ -27,13 +27,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"lifeline", "model_loader", "qwen_shots", "settings"},
     "analyzer": {"engines", "qwen_shots", "settings"},
     "lifeline": set(),
+    "intake": {"engines", "problems", "qwen_shots", "wire"},
     "process": {"lifeline", "qwen_shots", "settings"},
     "server": {
-        "analyzer", "api_docs", "engines", "problems", "process", "qwen_shots", "security", "settings", "telemetry",
-        "wire",
+        "analyzer", "api_docs", "engines", "intake", "problems", "process", "qwen_shots", "security", "settings",
+        "telemetry", "wire",
     },
 }  # fmt: skip
-WEB_ROOMS = {"server", "process", "security", "problems", "api_docs", "telemetry"}
+WEB_ROOMS = {"server", "intake", "process", "security", "problems", "api_docs", "telemetry"}
 TORCH_ROOMS = {"model_loader", "engines"}
 
 
