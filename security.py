@@ -40,6 +40,7 @@ PROXY_HEADERS = frozenset(
 
 # A client that sends nothing of its body for this long has gone away; a stop would wait for it.
 BODY_PAUSE_SECONDS = 30.0
+TIMED_OUT = 408
 
 
 class BodyRefused(Exception):
@@ -128,7 +129,8 @@ class Gatekeeper:
                 slug=error.slug,
                 title=error.title,
                 detail=error.detail,
-                headers={"Connection": "close"},
+                # Not after 413: closing while the client still sends would reset the connection under its answer.
+                headers={"Connection": "close"} if error.status == TIMED_OUT else None,
             )
             await response(scope, receive, send)
 
@@ -138,7 +140,7 @@ class Gatekeeper:
             return await asyncio.wait_for(receive(), BODY_PAUSE_SECONDS)
         except asyncio.TimeoutError:
             detail = f"nothing of the body came in for {BODY_PAUSE_SECONDS:.0f} s; send the request again"
-            raise BodyRefused(408, "body-timeout", "The request body did not come in", detail) from None
+            raise BodyRefused(TIMED_OUT, "body-timeout", "The request body did not come in", detail) from None
 
     def _too_large(self) -> BodyRefused:
         detail = f"the body may have at most {self._max_mib} MiB (server.max_body_mib); send fewer shots at once"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qwen_server")
 
+WATCHED = frozenset({"/health", "/health/live", "/metrics"})
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -69,4 +70,6 @@ class RequestLog:
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        log.info("%s %s %s %.0f ms id=%s", scope["method"], route, status, seconds * 1000, request_id)
+        # Whoever watches the server asks every few seconds.
+        level = logging.DEBUG if route in WATCHED else logging.INFO
+        log.log(level, "%s %s %s %.0f ms id=%s", scope["method"], route, status, seconds * 1000, request_id)

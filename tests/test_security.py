@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from security import Gatekeeper
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
@@ -62,6 +65,62 @@ def test_an_own_key_works_from_anywhere_and_the_default_nowhere(settings: Settin
 def test_everything_but_the_public_paths_needs_the_key(settings: Settings, path: str) -> None:
     with client_of(settings, HERE) as client:
         assert client.get(path, follow_redirects=False).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Anything", ""), ("Forwarded", "for=127.0.0.1"),
+        ("Via", "1.1 x"), ("X-Real-IP", "127.0.0.1"), ("CF-Connecting-IP", "127.0.0.1"),
+        ("Origin", "https://example.com"), ("Origin", "http://127.0.0.1.example.com:8000"), ("Origin", "null"),
+        ("Origin", "http://[::1"), ("Origin", ""),
+    ],
+)  # fmt: skip
+def test_the_default_key_is_not_for_what_was_passed_on(settings: Settings, header: str, value: str) -> None:
+    with client_of(settings, HERE) as client:
+        assert status(client, AUTH["Authorization"], **{header: value}) == 401
+    with client_of(settings, HERE, api_key=OWN) as client:
+        assert status(client, f"Bearer {OWN}", **{header: value}) == 200
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:8000", "http://127.0.0.1:8000", "http://[::1]:8000"])
+def test_the_default_key_works_for_pages_of_this_machine(settings: Settings, origin: str) -> None:
+    with client_of(settings, HERE) as client:
+        assert status(client, AUTH["Authorization"], Origin=origin) == 200
+
+
+@pytest.mark.parametrize("address", ["127.1.2.3", "::ffff:127.0.0.1"])
+def test_every_loopback_address_is_this_machine(settings: Settings, address: str) -> None:
+    with client_of(settings, (address, 5000)) as client:
+        assert status(client, AUTH["Authorization"]) == 200
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "::ffff:192.0.2.1", "localhost", "0.0.0.0", "", "testclient"])
+def test_no_other_address_is(settings: Settings, address: str) -> None:
+    with client_of(settings, (address, 5000)) as client:
+        assert status(client, AUTH["Authorization"]) == 401
+
+
+def test_a_body_that_stops_coming_in(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setattr("security.BODY_PAUSE_SECONDS", 0.01)
+    pieces = [{"type": "http.request", "body": b"{", "more_body": True}]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return pieces.pop() if pieces else await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def read_all(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    headers = [(b"authorization", AUTH["Authorization"].encode())]
+    scope = {"type": "http", "path": "/analyze", "headers": headers, "client": HERE}
+    asyncio.run(Gatekeeper(read_all, settings.server)(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 def test_the_body_limit(settings: Settings) -> None:
