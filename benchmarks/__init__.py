@@ -1,0 +1,1 @@
+"""What the server's ways cost, each against a plain baseline in the same run. Nothing imports this."""
