@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check-model lint lock
+.PHONY: help setup test check-model bench lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -24,6 +24,9 @@ test: $(STAMP) ## run all tests; ARGS="-k word" picks some
 
 check-model: $(STAMP) ## judge a checkpoint; MODEL=name or folder, ARGS=--quick
 	@$(BIN)/python -m scripts.check_model $(MODEL) $(ARGS)
+
+bench: $(STAMP) ## measure on the CPU what packing saves; ARGS="--rounds 3"
+	@$(BIN)/python -m benchmarks.cpu $(ARGS)
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

@@ -21,8 +21,7 @@ from qwen_shots.errors import CannotLoad, InvalidSettings
 from qwen_shots.media import fit_picture
 from scripts.check_model import scenes
 from settings import load_settings
-
-BUNDLED = "models/qwen2-vl-untrained"
+from tests.helpers import BUNDLED
 
 
 @dataclass(frozen=True, slots=True)

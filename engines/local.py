@@ -145,7 +145,8 @@ class LocalEngine:
             began = time.monotonic()
             try:
                 answers = await replica.run([pending.shot for pending in batch])
-            except (EngineLost, asyncio.CancelledError):
+            except BaseException:
+                # Whatever went wrong, nobody may wait for ever.
                 self._queue.give_back(batch)
                 raise
             for pending, answer in zip(batch, answers, strict=True):

@@ -108,7 +108,10 @@ def _load(settings: Settings, rank: int) -> tuple[Look, Ready]:
     runner = ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens)
     side = 4 * loaded.pictures.factor
     probe = ShotPictures((np.full((side, side, 3), 128, np.uint8),))
-    runner.look([probe])
+    (answer,) = runner.look([probe])
+    if isinstance(answer, QwenShotsError):
+        # Else the server would be healthy and every shot an error.
+        raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
     info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
     tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else GPU_BATCH_TOKENS
     return runner.look, Ready(info, loaded.pictures.factor, plan.replicas, tokens)

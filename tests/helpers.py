@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -22,8 +23,13 @@ from PIL import Image
 
 from engines.base import ShotReading
 
+if TYPE_CHECKING:
+    import torch
+
 ROOT = Path(__file__).parent.parent
 BUNDLED = "models/qwen2-vl-untrained"
+# Scales all outputs of the bundled checkpoint, whose output matrix is its input matrix.
+LAST_NORM = "model.norm.weight"
 KEY = "helloagorevski"
 AUTH = {"Authorization": f"Bearer {KEY}"}
 START_SECONDS = 60.0
@@ -36,6 +42,16 @@ def scene(seed: int, height: int = 72, width: int = 128) -> NDArray[np.uint8]:
     """A soft, coloured picture that differs from seed to seed."""
     small = np.random.default_rng(seed).integers(0, 255, (5, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def damaged(folder: Path, damage: Callable[[str, torch.Tensor], torch.Tensor]) -> Path:
+    """A copy of the bundled checkpoint in `folder` with its weights changed: name and weights to new weights."""
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(ROOT / BUNDLED, folder))
+    for file in copy.glob("*.safetensors"):
+        save_file({name: damage(name, weights) for name, weights in load_file(file).items()}, file, {"format": "pt"})
+    return copy
 
 
 def encode(picture: NDArray[np.uint8], kind: str = "JPEG") -> str:

@@ -6,16 +6,19 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engines import worker
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine
 from engines.scheduler import ShotQueue
 from engines.worker import Answer, answer_all
-from qwen_shots.errors import EngineLoading, EngineLost, QueueFull, ShotFailed
+from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull, ShotFailed
 from settings import Settings
-from tests.helpers import assert_same, scene
+from tests.helpers import LAST_NORM, assert_same, damaged, scene
 
 SHOT = ShotPictures((scene(1, 56, 56),))
 READING = ShotReading("", {})
@@ -118,3 +121,28 @@ def test_a_broken_gpu_ends_the_process() -> None:
 
     with pytest.raises(RuntimeError, match="CUDA error"):
         answer_all(look, [SHOT])
+
+
+def test_a_model_that_gives_no_numbers_is_not_served(settings: Settings, tmp_path: Path) -> None:
+    folder = damaged(tmp_path / "nan", lambda name, weights: weights * (np.nan if name.endswith(LAST_NORM) else 1))
+    model = settings.model.model_copy(update={"name": str(folder)})
+    with pytest.raises(CannotLoad, match="does not answer: the model's probabilities hold NaN"):
+        worker._load(settings.model_copy(update={"model": model}), rank=0)
+
+
+def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -> None:
+    class NoMemory:
+        async def run(self, shots: Sequence[ShotPictures]) -> tuple[Answer, ...]:
+            raise MemoryError
+
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        answer = engine._queue.put(SHOT, 1)
+        for waiting in (1, 0):
+            with pytest.raises(MemoryError):
+                await engine._serve(NoMemory(), 10)  # type: ignore[arg-type]
+            assert engine.queue_depth == waiting
+        with pytest.raises(EngineLost, match="twice"):
+            await answer
+
+    asyncio.run(scenario())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from engines.base import ShotReading
 from engines.worker import Answer
@@ -22,10 +20,9 @@ from qwen_shots.scoring import Reading
 from scripts.check_model import checks, report, scenes
 from scripts.check_model.__main__ import main
 from scripts.check_model.checks import Check, Evidence
-from tests.helpers import BUNDLED, ROOT
+from tests.helpers import BUNDLED, LAST_NORM, damaged
 
 NAMES = ("darkness", "motion")
-LAST_NORM = "model.norm.weight"
 LOST = NotANumber("no number")
 
 
@@ -190,14 +187,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pictures and short captions: enough to show damage, in a quarter of the time."""
     monkeypatch.setenv("QWEN_SERVER__MODEL__MAX_FRAME_TOKENS", "32")
     monkeypatch.setenv("QWEN_SERVER__MODEL__MAX_CAPTION_TOKENS", "8")
-
-
-def damaged(folder: Path, damage: Callable[[str, torch.Tensor], torch.Tensor]) -> Path:
-    """A copy of the bundled checkpoint with its weights changed."""
-    copy = Path(shutil.copytree(ROOT / BUNDLED, folder))
-    for file in copy.glob("*.safetensors"):
-        save_file({name: damage(name, weights) for name, weights in load_file(file).items()}, file, {"format": "pt"})
-    return copy
 
 
 def test_the_bundled_checkpoint_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
