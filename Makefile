@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test check-model bench lint lock
@@ -32,6 +33,7 @@ lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck -x $(SHELL_SCRIPTS)
 
 lock: ## write requirements.lock anew
 	$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url -q \

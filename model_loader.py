@@ -6,6 +6,7 @@ when they are used, so that the server's own process can ask for a download with
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import sys
@@ -242,19 +243,25 @@ def _read_processor(folder: Path) -> dict[str, Any]:
     raise CannotLoad("the checkpoint has no preprocessor_config.json with image_mean and image_std")
 
 
-def main() -> int:
-    """`python model_loader.py`: fetch the model that the configuration names."""
+def main(arguments: Sequence[str]) -> int:
+    """`python model_loader.py`: fetch the model that the configuration names, where it is not there yet."""
+    parser = argparse.ArgumentParser(prog="model_loader.py", description=main.__doc__)
+    parser.add_argument(
+        "--where", action="store_true", help="print the folder with the model's files, and fetch nothing"
+    )
+    asked = parser.parse_args(arguments)
     try:
-        folder = download(load_settings().model.name)
+        name = load_settings().model.name
+        folder = find_files(name) if asked.where else download(name)
     except QwenShotsError as error:
         print(f"ERROR: {error.detail}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("ERROR: stopped. What was fetched is kept; run it again to go on", file=sys.stderr)
         return 130
-    print(f"model files: {folder}")
+    print(folder if asked.where else f"model: {name}, in {folder}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

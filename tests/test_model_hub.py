@@ -96,7 +96,7 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def test_a_download_shows_a_bar_and_is_not_done_twice(fetch: Fetch, hub: Hub) -> None:
     code, said = outcome(fetch())
-    assert (code, "model files: " in said) == (0, True), said
+    assert (code, f"model: {NAME}, in " in said) == (0, True), said
     assert "model-00002-of-00002.safetensors: 100%|" in said
     hub.asked.clear()
     code, said = outcome(fetch(url=f"http://127.0.0.1:{free_port()}"))  # nobody listens there: nothing is asked

@@ -31,7 +31,8 @@ def project(tmp_path: Path) -> Path:
             (folder / part.name).symlink_to(part) if part.is_dir() else shutil.copy(part, folder)
     # An environment's python finds its packages by where it stands, so it is called, not linked.
     python = folder / ".venv/bin/python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    # It never runs pip: that would change the environment which the tests themselves run in.
+    python.write_text(f'#!/bin/sh\n[ "$2" != pip ] || exit 1\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     return folder
 
