@@ -1,22 +1,32 @@
 # Everything a developer runs. `make` alone lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+# The server and the client are installed; and what the tests and linters need as well.
+RUNNABLE := .venv/.installed-run
 STAMP := .venv/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check-model bench lint lock
+.PHONY: help demo setup test check-model bench lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
+demo: $(RUNNABLE) ## shots, captions and scores of the bundled clip; FILM=path takes another
+	@$(BIN)/python -m scripts.demo $(if $(FILM),"$(FILM)") $(ARGS)
+
 setup: $(STAMP) ## make .venv and install everything that the tests need
 
-$(STAMP): requirements.txt requirements-client.txt requirements-dev.txt requirements.lock
+$(RUNNABLE): requirements.txt requirements-client.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
 	@echo "making .venv and installing (some minutes the first time)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q -r requirements.txt -r requirements-client.txt -r requirements-dev.txt -c requirements.lock
+	@$(BIN)/python -m pip install -q -r requirements.txt -r requirements-client.txt -c requirements.lock
+	@touch $@
+
+$(STAMP): $(RUNNABLE) requirements-dev.txt
+	@echo "installing what the tests and linters need"
+	@$(BIN)/python -m pip install -q -r requirements-dev.txt -c requirements.lock
 	@touch $@
 
 test: $(STAMP) ## run all tests; ARGS="-k word" picks some

@@ -1,0 +1,60 @@
+"""`pip install .` gives the client alone, without the server and torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from email import message_from_string
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+PARTS = ("pyproject.toml", "README.md", "requirements-client.txt", "qwen_shots")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, for a build leaves folders behind."""
+    source = tmp_path_factory.mktemp("source")
+    for name in PARTS:
+        part = ROOT / name
+        shutil.copytree(part, source / name) if part.is_dir() else shutil.copy(part, source)
+    command = ["-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(source / "dist"), str(source)]
+    subprocess.run([sys.executable, *command], check=True)
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+def test_it_holds_the_client_and_nothing_of_the_server(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"qwen_shots/client/api.py", "qwen_shots/client/shots.py", "qwen_shots/py.typed"} <= set(names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"qwen_shots"}
+
+
+def test_the_client_extra_is_the_list_that_make_installs(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    told = message_from_string(archive.read(name).decode()).get_all("Requires-Dist") or []
+    extra = {each.split(";")[0].strip() for each in told if "extra ==" in each}
+    lines = (ROOT / "requirements-client.txt").read_text().splitlines()
+    listed = {line.split("#")[0].strip() for line in lines} - {""}
+    assert extra == listed
+    assert not any(each.startswith(("torch", "transformers", "fastapi")) for each in told)
+
+
+def test_it_works_where_there_is_no_torch(wheel: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "for name in ('torch', 'transformers', 'fastapi', 'uvicorn', 'yaml'): sys.modules[name] = None\n"
+        "from qwen_shots.client import api, film, frames, shots, sound, soundtrack, wire\n"
+        "assert api.__file__.startswith(sys.argv[1])\n"
+        "api.ShotClient('http://localhost:8000', 'some-key').close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(wheel)], capture_output=True, text=True, check=False, cwd=wheel.parent
+    )
+    assert done.returncode == 0, done.stderr
