@@ -7,8 +7,9 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Sequence
 
-from engines.base import EngineInfo, ShotPictures, ShotReading, Status
+from engines.base import EngineInfo, Picture, ShotPictures, ShotReading, Status
 from engines.replica import Replica
 from engines.scheduler import Pending, ShotQueue
 from engines.worker import Ready
@@ -79,8 +80,7 @@ class LocalEngine:
         pictures = await asyncio.to_thread(
             lambda: tuple(fit_picture(picture, factor=factor, max_tokens=cap) for picture in shot.pictures)
         )
-        tokens = sum(math.prod(picture.shape[:2]) // factor**2 for picture in pictures)
-        answer = self._queue.put(ShotPictures(pictures), tokens)
+        answer = self._queue.put(ShotPictures(pictures), _tokens(pictures, self._first))
         self._in_hand.add(answer)
         answer.add_done_callback(self._in_hand.discard)
         return await answer
@@ -124,7 +124,7 @@ class LocalEngine:
             others = range(1, ready.replicas)
             self._keepers += [asyncio.create_task(self._keep(other)) for other in others]
         self._ready.add(rank)
-        log.info("engine %d is ready on %s, %d picture tokens a batch", rank, ready.info.device, ready.batch_tokens)
+        log.info("engine %d is ready on %s, %d tokens a batch", rank, ready.info.device, ready.batch_tokens)
 
     async def _serve_until_lost(self, replica: Replica, budget: int) -> None:
         """Serve, and notice a death also while there is nothing to do."""
@@ -159,3 +159,9 @@ def _died(replica: Replica) -> str:
     killed = replica.exit_code == -signal.SIGKILL
     why = "Something killed it; mostly that is the system, when memory runs out. " if killed else ""
     return f"the engine process ended (exit code {replica.exit_code}) while it loaded the model. {why}See the log"
+
+
+def _tokens(pictures: Sequence[Picture], ready: Ready) -> int:
+    """What a shot costs in a batch, once its pictures have their final size."""
+    seen = sum(math.prod(picture.shape[:2]) // ready.factor**2 for picture in pictures)
+    return seen + ready.text_tokens + len(pictures) * ready.question_tokens

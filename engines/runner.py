@@ -79,6 +79,11 @@ class ModelRunner:
         names = inspect.signature(self._lm.model.language_model.forward).parameters
         self._cache_name = "cache" if "cache" in names else "past_key_values"
 
+    def text_tokens(self, pictures: int) -> int:
+        """Tokens that a shot of so many pictures costs beside them: instruction, marks and questions."""
+        prefix = self._questions.prefix([0] * pictures)
+        return len(prefix) + sum(map(len, self._questions.branches(pictures)))
+
     @torch.inference_mode()
     def look(self, shots: Sequence[ShotPictures]) -> list[ShotReading | NotANumber]:
         """Caption and score shots together. An answer does not depend on the batch that it was asked in.

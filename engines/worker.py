@@ -22,9 +22,11 @@ log = logging.getLogger(__name__)
 Answer = ShotReading | QwenShotsError
 Look = Callable[[Sequence[ShotPictures]], Sequence[Answer]]
 
-# Picture tokens in one batch. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair.
-CPU_BATCH_TOKENS = 4_096
-GPU_BATCH_TOKENS = 24_576
+# Tokens in one batch, of pictures, instruction and questions: a shot of thumbnails or one with many attributes costs
+# memory by its words. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair; on a GPU
+# this is some 30 shots of three full pictures and six attributes.
+CPU_BATCH_TOKENS = 6_144
+GPU_BATCH_TOKENS = 36_864
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,17 @@ class Ready:
         info: what it runs on.
         factor: side of one picture token in pixels.
         replicas: engine processes that the plan asks for in all.
-        batch_tokens: picture tokens that one batch may hold.
+        batch_tokens: tokens that one batch may hold.
+        text_tokens: tokens of a shot's text, beside what comes with each picture.
+        question_tokens: tokens of the marks and questions that come with each picture.
     """
 
     info: EngineInfo
     factor: int
     replicas: int
     batch_tokens: int
+    text_tokens: int
+    question_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,11 @@ def _load(settings: Settings, rank: int) -> tuple[Look, Ready]:
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
     info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
     tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else GPU_BATCH_TOKENS
-    return runner.look, Ready(info, loaded.pictures.factor, plan.replicas, tokens)
+    question_tokens = runner.text_tokens(2) - runner.text_tokens(1)
+    text_tokens = runner.text_tokens(1) - question_tokens
+    return runner.look, Ready(
+        info, loaded.pictures.factor, plan.replicas, tokens, text_tokens=text_tokens, question_tokens=question_tokens
+    )
 
 
 def answer_all(look: Look, shots: Sequence[ShotPictures]) -> list[Answer]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import torch
 
 import model_loader
 from engines.base import ShotPictures, ShotReading
+from engines.pixels import token_count
 from engines.runner import ModelRunner
 from engines.worker import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, Answer, answer_all
 from qwen_shots.media import fit_picture
@@ -62,13 +62,16 @@ class Subject:
     def ask(self, shots: Sequence[ShotPictures]) -> list[Answer]:
         """One answer a shot, asked in batches of the server's size."""
         fitted = [self._fit(shot) for shot in shots]
-        tokens = max(sum(math.prod(p.shape[:2]) // self._loaded.pictures.factor**2 for p in s.pictures) for s in fitted)
-        size = max(1, self._batch_tokens // tokens)
+        size = max(1, self._batch_tokens // max(map(self._tokens, fitted)))
         return [
             answer
             for start in range(0, len(fitted), size)
             for answer in answer_all(self._runner.look, fitted[start : start + size])
         ]
+
+    def _tokens(self, shot: ShotPictures) -> int:
+        seen = sum(token_count(picture, self._loaded.pictures) for picture in shot.pictures)
+        return seen + self._runner.text_tokens(len(shot.pictures))
 
     def _fit(self, shot: ShotPictures) -> ShotPictures:
         factor, cap = self._loaded.pictures.factor, self._limits.max_frame_tokens

@@ -10,10 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import DynamicCache
 
+import model_loader
 from engines import worker
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
-from engines.local import LocalEngine
+from engines.local import LocalEngine, _tokens
+from engines.packing import Branches
+from engines.runner import ModelRunner, Prompts
 from engines.scheduler import ShotQueue
 from engines.worker import Answer, answer_all
 from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull, ShotFailed
@@ -86,6 +91,25 @@ def test_the_queue_fills_batches_up_to_the_budget() -> None:
         assert [pending.tokens for pending in await queue.take(budget=70)] == [500]
 
     asyncio.run(scenario())
+
+
+def test_a_shot_costs_its_words_too(settings: Settings) -> None:
+    _, ready = worker._load(settings, rank=0)
+    folder = model_loader.find_files(settings.model.name)
+    loaded = model_loader.load(settings.model, folder, model_loader.make_plan(settings.model, folder))
+    runner = ModelRunner(loaded, settings.attributes, 4)
+    lengths = []
+    exact = runner._prefill
+
+    def watched(prompts: Prompts, branches: Branches, cache: DynamicCache) -> torch.Tensor:
+        lengths.append(prompts.ids.shape[1] + branches.ids.shape[1])
+        return exact(prompts, branches, cache)
+
+    runner._prefill = watched  # type: ignore[method-assign]
+    for count in (1, 2, 3):
+        pictures = tuple(scene(n, 56, 28 * count) for n in range(count))
+        runner.look([ShotPictures(pictures)])
+        assert _tokens(pictures, ready) == lengths.pop()
 
 
 def test_a_shot_that_kills_two_engines_is_given_up() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from qwen_shots import prompt
 from qwen_shots.errors import NotANumber
 from qwen_shots.scoring import read_score
 from settings import Settings
+from tests import families
 from tests.helpers import TOLERANCE, assert_same, scene
 
 
@@ -163,43 +163,10 @@ def test_a_branch_sees_the_prefix_and_itself() -> None:
     assert bool(seen.any(dim=-1).all())
 
 
-FAMILIES: dict[str, dict[str, Any]] = {
-    "qwen2_5_vl": {
-        "vision_config": {
-            "depth": 2, "hidden_size": 64, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 128,
-            "fullatt_block_indexes": [1], "window_size": 56,
-        },
-    },
-    "qwen3_vl": {
-        "vision_config": {
-            "depth": 2, "hidden_size": 64, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 128,
-            "deepstack_visual_indexes": [0, 1], "patch_size": 16, "num_position_embeddings": 256,
-        },
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_other_families_serve_too(
-    family: str, loaded: model_loader.LoadedModel, settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    ours = loaded.model.config
-    text = {
-        "vocab_size": len(loaded.tokenizer), "hidden_size": 128, "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64,
-        "eos_token_id": ours.text_config.eos_token_id,
-        "rope_parameters": {
-            "rope_type": "default", "rope_theta": 1e4, "mrope_section": [12, 10, 10], "mrope_interleaved": True,
-        },
-    }  # fmt: skip
-    ids = {name: getattr(ours, name) for name in ("image_token_id", "video_token_id", "vision_start_token_id")}
-    config = AutoConfig.for_model(family, text_config=text, **FAMILIES[family], **ids)
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config).eval()
-    vision = config.vision_config
+@pytest.mark.parametrize("family", families.VISION)
+def test_other_families_serve_too(family: str, loaded: model_loader.LoadedModel, settings: Settings) -> None:
+    model = families.tiny_model(family)
+    vision = model.config.vision_config
     spec = model_loader.PictureSpec(
         vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, (0.5,) * 3, (0.5,) * 3
     )

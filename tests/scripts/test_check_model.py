@@ -20,6 +20,7 @@ from qwen_shots.scoring import Reading
 from scripts.check_model import checks, report, scenes
 from scripts.check_model.__main__ import main
 from scripts.check_model.checks import Check, Evidence
+from tests import families
 from tests.helpers import BUNDLED, LAST_NORM, damaged
 
 NAMES = ("darkness", "motion")
@@ -237,6 +238,17 @@ def test_a_model_that_does_not_see(tmp_path: Path) -> None:
     assert not passed["darkness against exposure, Spearman"]
     assert not passed["darkness, fall over the exposures"]
     assert not passed["different captions, of all"]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("family", families.VISION)
+def test_other_families_are_judged_too(family: str, tmp_path: Path) -> None:
+    code, passed = judge_checkpoint(
+        families.save_tiny_model(family, tmp_path / family), tmp_path / "told.json", "--quick"
+    )
+    assert code == 1  # random weights
+    assert passed["shots without a number"]
+    assert not passed["probability of a number: darkness"]
 
 
 @pytest.mark.parametrize("arguments", [["./no/such/model"], ["Nobody/has-this-model"], ["samples"]])
