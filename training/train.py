@@ -68,7 +68,7 @@ class Plan:
         seed: of the weights; scenes have seeds of their own.
     """
 
-    steps: int = 5600
+    steps: int = 5250
     batch: int = 256
     chunk: int = 4096
     matrix_rate: float = 2e-3
