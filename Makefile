@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check-model bench lint lock
+.PHONY: help demo setup test check-model bench readme lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -38,6 +38,9 @@ check-model: $(STAMP) ## judge a checkpoint; MODEL=name or folder, ARGS=--quick
 
 bench: $(STAMP) ## measure on the CPU what packing saves; ARGS="--rounds 3"
 	@$(BIN)/python -m benchmarks.cpu $(ARGS)
+
+readme: $(STAMP) ## run README's commands on the bundled checkpoint and write the answers in
+	@$(BIN)/python -m scripts.readme
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .
