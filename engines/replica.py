@@ -42,10 +42,13 @@ class Replica:
         """Spawn the process and wait until the model has answered a first shot.
 
         Raises:
-            CannotLoad: the model can't be loaded.
+            CannotLoad: the model can't be loaded, or the process not be started.
             EngineLost: the process died while it loaded.
         """
-        await asyncio.to_thread(self._process.start)
+        try:
+            await asyncio.to_thread(self._process.start)
+        except OSError as error:
+            raise CannotLoad(f"the engine process can't be started: {error.strerror}") from None
         # At exit Python would ask the process to end by SIGTERM, which it ignores, and wait for ever.
         atexit.register(self._process.kill)
         assert self._theirs is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -73,6 +74,21 @@ def test_a_model_that_is_not_there(settings: Settings) -> None:
         await until(lambda: engine.status is not Status.LOADING)
         assert engine.status is Status.FAILED
         assert engine.failure == "model.name: there is no folder ./no/such/model"
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_can_not_be_started(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async def scenario() -> None:
+        monkeypatch.setattr("multiprocessing.process.BaseProcess.start", refuse)
+        engine = LocalEngine(settings)
+        await engine.start()
+        await until(lambda: engine.status is not Status.LOADING)
+        assert engine.failure == f"the engine process can't be started: {os.strerror(errno.EAGAIN)}"
         await engine.close()
 
     asyncio.run(scenario())
