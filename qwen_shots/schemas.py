@@ -139,7 +139,10 @@ class AudioEvidence(Wire):
     """How the sound was classified."""
 
     audio_class: str = Field(description="silent, dialog, music or ambiance")
-    confidence: Share
+    confidence: Share = Field(
+        description="By how much the class's probability exceeds the next one's; less where its signs contradict each "
+        "other, and for music that may hide speech"
+    )
     loudness: Share = Field(description="0 at the silence threshold, 1 at full scale")
 
 
