@@ -50,15 +50,13 @@ class Cue:
 
 # Speech against all else.
 RMS_VARIATION = Cue(0.50, 0.35, 2.5)  # (table) music's 90th percentile .45, speech's 10th .55; alone AUC .97
-CENTROID_VARIATION = Cue(
-    0.40, 0.35, 0.8
-)  # (made) ambience up to .20, speech from .35 at a second; music with drums has as much
+CENTROID_VARIATION = Cue(0.40, 0.35, 0.8)  # (made) ambience up to .20, speech from .35; drums reach that too
 COARSE_TIMBRE = Cue(28.0, 0.25, 1.5)  # (made) at about a second music up to 29, speech from 29; ambience up to 15
 PLAIN_CHROMA = Cue(0.31, 0.5, -1.5)  # (made) speech up to .27, music from .37
 
-# Short clips: below a second there is too little time for pauses, and below two for all the pitch classes. The exponents
-# bring the medians of half a second to those of two and more (made: variation of speech .57 to .70, chroma contrast of
-# music .86 to .51 and of speech .31 to .14).
+# Below a second there is too little time for pauses, and below two for all the pitch classes. The exponents bring the
+# medians of half a second near those of two and more (made: variation of speech .57 to .70, chroma contrast of music
+# .86 to .51 and of speech .31 to .14).
 SECONDS_FOR_PAUSES, PAUSES_EXPONENT = 1.0, -0.5
 SECONDS_FOR_PITCHES, PITCHES_EXPONENT = 2.0, 0.4
 
@@ -148,7 +146,7 @@ def _agreement(votes: Sequence[float]) -> float:
 def _loudness_variation(features: AudioFeatures) -> float | None:
     """Standard deviation over mean of the RMS, as it would be in a longer clip."""
     ratio = _ratio(features.rms_energy_std, features.rms_energy_mean)
-    return None if ratio is None else ratio * _shortness(features, SECONDS_FOR_PAUSES) ** PAUSES_EXPONENT
+    return None if ratio is None else ratio * math.pow(_shortness(features, SECONDS_FOR_PAUSES), PAUSES_EXPONENT)
 
 
 def _shortness(features: AudioFeatures, enough: float) -> float:
@@ -178,7 +176,7 @@ def _contrast(features: AudioFeatures) -> float | None:
     shares = [value / max(chroma) for value in chroma]
     mean = _mean(shares)
     spread = math.sqrt(_mean([(share - mean) ** 2 for share in shares]))
-    return spread / mean * _shortness(features, SECONDS_FOR_PITCHES) ** PITCHES_EXPONENT
+    return spread / mean * math.pow(_shortness(features, SECONDS_FOR_PITCHES), PITCHES_EXPONENT)
 
 
 def _mean(values: Sequence[float]) -> float:
