@@ -44,6 +44,7 @@ class PictureSpec:
         temporal: how often a still picture is repeated in time.
         mean: per channel, subtracted after scaling to 0..1.
         std: per channel, divided by after that.
+        max_pixels: the largest picture that the checkpoint was made for; None where it doesn't say.
     """
 
     patch: int
@@ -51,11 +52,16 @@ class PictureSpec:
     temporal: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    max_pixels: int | None = None
 
     @property
     def factor(self) -> int:
         """Side of one token in pixels: 28 for Qwen2-VL."""
         return self.patch * self.merge
+
+    def max_tokens(self, asked: int) -> int:
+        """Tokens that a picture may cost: as many as the settings ask for, but no more than the checkpoint knows."""
+        return asked if self.max_pixels is None else min(asked, self.max_pixels // self.factor**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +236,7 @@ def read_picture_spec(folder: Path, config: Any) -> PictureSpec:
         temporal=vision.temporal_patch_size,
         mean=tuple(colours["image_mean"]),
         std=tuple(colours["image_std"]),
+        max_pixels=colours.get("max_pixels") or (colours.get("size") or {}).get("longest_edge"),
     )
 
 

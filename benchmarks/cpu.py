@@ -16,9 +16,9 @@ import model_loader
 from benchmarks import rounds
 from benchmarks.written import Written
 from engines.base import ShotPictures, ShotReading
+from engines.pixels import fit_shot
 from engines.runner import ModelRunner
 from qwen_shots.errors import CannotLoad, InvalidSettings
-from qwen_shots.media import fit_picture
 from scripts.check_model import scenes
 from settings import load_settings
 from tests.helpers import BUNDLED
@@ -49,12 +49,7 @@ def set_stage(model: str) -> Stage:
         written=Written(loaded, settings.attributes),
         captioning=ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens),
         scoring=ModelRunner(loaded, settings.attributes, max_caption_tokens=0),
-        shot=ShotPictures(
-            tuple(
-                fit_picture(picture, factor=loaded.pictures.factor, max_tokens=settings.model.max_frame_tokens)
-                for picture in shot.pictures
-            )
-        ),
+        shot=fit_shot(shot, loaded.pictures, settings.model.max_frame_tokens),
     )
 
 

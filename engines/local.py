@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import signal
 import time
-from collections.abc import Sequence
 
-from engines.base import EngineInfo, Picture, ShotPictures, ShotReading, Status
+from engines.base import EngineInfo, ShotPictures, ShotReading, Status
+from engines.pixels import fit_shot, token_count
 from engines.replica import Replica
 from engines.scheduler import Pending, ShotQueue
 from engines.worker import Ready
 from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost
-from qwen_shots.media import fit_picture
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -76,11 +74,9 @@ class LocalEngine:
             raise EngineLoading("the model is still being loaded")
         if not self._ready:
             raise EngineLost("the engine stopped; it is being started again")
-        factor, cap = self._first.factor, self._settings.model.max_frame_tokens
-        pictures = await asyncio.to_thread(
-            lambda: tuple(fit_picture(picture, factor=factor, max_tokens=cap) for picture in shot.pictures)
-        )
-        answer = self._queue.put(ShotPictures(pictures), _tokens(pictures, self._first))
+        cap = self._settings.model.max_frame_tokens
+        fitted = await asyncio.to_thread(fit_shot, shot, self._first.pictures, cap)
+        answer = self._queue.put(fitted, _tokens(fitted, self._first))
         self._in_hand.add(answer)
         answer.add_done_callback(self._in_hand.discard)
         return await answer
@@ -161,7 +157,7 @@ def _died(replica: Replica) -> str:
     return f"the engine process ended (exit code {replica.exit_code}) while it loaded the model. {why}See the log"
 
 
-def _tokens(pictures: Sequence[Picture], ready: Ready) -> int:
+def _tokens(shot: ShotPictures, ready: Ready) -> int:
     """What a shot costs in a batch, once its pictures have their final size."""
-    seen = sum(math.prod(picture.shape[:2]) // ready.factor**2 for picture in pictures)
-    return seen + ready.text_tokens + len(pictures) * ready.question_tokens
+    seen = sum(token_count(picture, ready.pictures) for picture in shot.pictures)
+    return seen + ready.text_tokens + len(shot.pictures) * ready.question_tokens

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.base import Picture
+from engines.base import Picture, ShotPictures
 from model_loader import PictureSpec
+from qwen_shots.media import fit_picture
 
 
 def grid_of(picture: Picture, spec: PictureSpec) -> tuple[int, int, int]:
@@ -25,6 +26,12 @@ def token_count(picture: Picture, spec: PictureSpec) -> int:
     """Tokens that the picture costs in the prompt."""
     _, rows, columns = grid_of(picture, spec)
     return rows * columns // spec.merge**2
+
+
+def fit_shot(shot: ShotPictures, spec: PictureSpec, max_frame_tokens: int) -> ShotPictures:
+    """Scale a shot's pictures down to what the settings ask for, and to no more than the checkpoint was made for."""
+    cap = spec.max_tokens(max_frame_tokens)
+    return ShotPictures(tuple(fit_picture(picture, factor=spec.factor, max_tokens=cap) for picture in shot.pictures))
 
 
 def to_patches(pictures: Sequence[Picture], spec: PictureSpec) -> NDArray[np.float32]:

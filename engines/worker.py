@@ -14,6 +14,7 @@ import numpy as np
 
 from engines.base import EngineInfo, ShotPictures, ShotReading
 from lifeline import end_with_parent
+from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, QwenShotsError, ShotFailed
 from settings import Settings
 
@@ -35,7 +36,7 @@ class Ready:
 
     Attributes:
         info: what it runs on.
-        factor: side of one picture token in pixels.
+        pictures: how the model wants its pictures.
         replicas: engine processes that the plan asks for in all.
         batch_tokens: tokens that one batch may hold.
         text_tokens: tokens of a shot's text, beside what comes with each picture.
@@ -43,7 +44,7 @@ class Ready:
     """
 
     info: EngineInfo
-    factor: int
+    pictures: PictureSpec
     replicas: int
     batch_tokens: int
     text_tokens: int
@@ -123,7 +124,7 @@ def _load(settings: Settings, rank: int) -> tuple[Look, Ready]:
     question_tokens = runner.text_tokens(2) - runner.text_tokens(1)
     text_tokens = runner.text_tokens(1) - question_tokens
     return runner.look, Ready(
-        info, loaded.pictures.factor, plan.replicas, tokens, text_tokens=text_tokens, question_tokens=question_tokens
+        info, loaded.pictures, plan.replicas, tokens, text_tokens=text_tokens, question_tokens=question_tokens
     )
 
 

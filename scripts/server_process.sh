@@ -5,7 +5,7 @@
 PID_FILE=.qwen_server.pid
 # The small checkpoint in this folder that --demo serves.
 # shellcheck disable=SC2034 # read by the scripts that source this
-BUNDLED_MODEL=models/qwen2-vl-untrained
+BUNDLED_MODEL=models/qwen2-vl-film-tiny
 
 # When a process was started, as ps tells it; nothing when there is none.
 started_at() { LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null; }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 ROOT = Path(__file__).parent.parent
-BUNDLED = "models/qwen2-vl-untrained"
+BUNDLED = "models/qwen2-vl-film-tiny"
 # Scales all outputs of the bundled checkpoint, whose output matrix is its input matrix.
 LAST_NORM = "model.norm.weight"
 KEY = "helloagorevski"

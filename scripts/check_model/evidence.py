@@ -12,10 +12,9 @@ import torch
 
 import model_loader
 from engines.base import ShotPictures, ShotReading
-from engines.pixels import token_count
+from engines.pixels import fit_shot, token_count
 from engines.runner import ModelRunner
 from engines.worker import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, Answer, answer_all
-from qwen_shots.media import fit_picture
 from scripts.check_model import scenes
 from scripts.check_model.checks import Evidence, other_dtype
 from settings import Settings
@@ -61,7 +60,7 @@ class Subject:
 
     def ask(self, shots: Sequence[ShotPictures]) -> list[Answer]:
         """One answer a shot, asked in batches of the server's size."""
-        fitted = [self._fit(shot) for shot in shots]
+        fitted = [fit_shot(shot, self._loaded.pictures, self._limits.max_frame_tokens) for shot in shots]
         size = max(1, self._batch_tokens // max(map(self._tokens, fitted)))
         return [
             answer
@@ -72,10 +71,6 @@ class Subject:
     def _tokens(self, shot: ShotPictures) -> int:
         seen = sum(token_count(picture, self._loaded.pictures) for picture in shot.pictures)
         return seen + self._runner.text_tokens(len(shot.pictures))
-
-    def _fit(self, shot: ShotPictures) -> ShotPictures:
-        factor, cap = self._loaded.pictures.factor, self._limits.max_frame_tokens
-        return ShotPictures(tuple(fit_picture(picture, factor=factor, max_tokens=cap) for picture in shot.pictures))
 
 
 def say(text: str) -> None:
