@@ -42,7 +42,7 @@ def download(name: str) -> Path:
         _fetch(name)
     except Exception as error:  # the hub's library lets its transport's errors through, whatever that is today
         raise CannotLoad(
-            f"the model {name} could not be fetched from {constants.ENDPOINT}: {_reason(name, error)}. "
+            f"the model {name} could not be fetched from {constants.ENDPOINT}: {_reason(name, error)} "
             f"What was fetched is kept: ./setup.sh goes on from there. {by_hand(name)}"
         ) from error
     return find_files(name)
@@ -112,7 +112,7 @@ def _check_hash(part: Path, expected: str) -> None:
         same = sha_fileobj(done).hex() == expected
     if not same:
         part.unlink()
-        raise CannotLoad("a file came broken and was thrown away")
+        raise CannotLoad("a file came broken and was thrown away.")
 
 
 def _reason(name: str, error: Exception) -> str:
@@ -126,11 +126,11 @@ def _reason(name: str, error: Exception) -> str:
             return _refusal(name, error)
         case OSError(errno=errno.ENOSPC):
             about = f": {error.strerror}" if isinstance(error, DiskFull) else ""
-            return f"the disk is full{about}. Make room, or set HF_HOME to a folder on a larger disk"
+            return f"the disk is full{about}. Make room, or set HF_HOME to a folder on a larger disk."
         case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
-            return f"{error.filename} can't be written. Set HF_HOME to a folder of your own"
+            return f"{error.filename} can't be written. Set HF_HOME to a folder of your own."
         case ValueError():
-            return "that is no name of a model. It should look like Qwen/Qwen2-VL-2B-Instruct"
+            return "that is no name of a model. It should look like Qwen/Qwen2-VL-2B-Instruct."
         case _:
             return f"no connection ({type(error).__name__}). Is there internet, and a proxy where one is needed?"
 
@@ -142,7 +142,7 @@ def _refusal(name: str, error: HfHubHTTPError) -> str:
 
     log_in = "log in with .venv/bin/hf auth login"
     if isinstance(error, GatedRepoError):
-        return f"it is gated. Accept its terms on {constants.ENDPOINT}/{name}, then {log_in}"
+        return f"it is gated. Accept its terms on {constants.ENDPOINT}/{name}, then {log_in}."
     if isinstance(error, RepositoryNotFoundError):
-        return f"there is no such model, or it is private. Check model.name, or {log_in}"
-    return f"the hub answered {error.response.status_code}. Try again later"
+        return f"there is no such model, or it is private. Check model.name, or {log_in}."
+    return f"the hub answered {error.response.status_code}. Try again later."

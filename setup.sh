@@ -113,10 +113,12 @@ import torch
 if torch.cuda.is_available():
     print(f"torch {torch.__version__} with CUDA {torch.version.cuda} sees {torch.cuda.device_count()} GPU(s)")
 else:
-    print(
-        f"WARNING: torch {torch.__version__} sees no GPU, so the server will run on the CPU. It was built for "
-        f"CUDA {torch.version.cuda}; most often the driver is too old for that: update it and run ./setup.sh again"
+    why = (
+        f"it was built for CUDA {torch.version.cuda}, and most often the driver is too old for that: update the driver"
+        if torch.version.cuda
+        else "it was built without CUDA: see which package index pip takes torch from"
     )
+    print(f"WARNING: torch {torch.__version__} sees no GPU, so the server will run on the CPU; {why}")
 PYTHON
 }
 

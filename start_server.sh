@@ -19,6 +19,14 @@ TEXT
 
 fail() { echo "ERROR: $1" >&2; exit 1; }
 
+# What the server said since it was started here; its last words where it said no more than a traceback.
+explain_end() {
+    local said
+    said=$(tail -n +"$((before + 1))" "$LOG")
+    grep '^ERROR: ' <<<"$said" | tail -n 5 >&2 ||
+        echo "ERROR: the server ended: $(tail -n 1 <<<"$said"). See $LOG; after an update of the code, run ./setup.sh" >&2
+}
+
 foreground=no
 for option in "$@"; do
     case "$option" in
@@ -52,8 +60,7 @@ until "$PYTHON" -m scripts.healthy "$address"; do
     if ! kill -0 "$pid" 2>/dev/null; then
         rm -f "$PID_FILE"
         wait "$pid" || code=$?
-        tail -n +"$((before + 1))" "$LOG" | grep '^ERROR: ' | tail -n 5 >&2 ||
-            echo "ERROR: the server ended without a word; see $LOG" >&2
+        explain_end
         exit "${code:-1}"
     fi
     sleep 0.2

@@ -46,6 +46,11 @@ def test_without_an_environment(run: Run, project: Path) -> None:
     assert_failed(run("start_server.sh"), "run: ./setup.sh", project)
 
 
+def test_a_package_that_is_missing(run: Run, project: Path) -> None:
+    (project / "telemetry.py").write_text("import a_package_that_came_with_an_update\n")
+    assert_failed(run("start_server.sh", "--demo"), "No module named 'a_package_that_came_with_an_update'", project)
+
+
 def test_a_port_in_use(run: Run, project: Path, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
         assert_failed(run("start_server.sh", "--demo"), "server.port", project)
