@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from training.film.truth import ATTRIBUTES, tell_truth
 TOKEN_SIDE = 28  # pixels
 CAPTION_TOKENS = 26  # with the end; a test holds that every caption fits
 IGNORED = -100
+WORDS = Path(__file__).with_name("words.txt")  # English words of film, for the tokenizer to know whole
 MULTIPLE = 16  # tokens
 PASSES = 2  # over a chunk and its mirror image, for rendering would take a third of the time else
 
@@ -50,7 +52,7 @@ class Bucket:
         return self.rows * TOKEN_SIDE, self.columns * TOKEN_SIDE
 
 
-# What a clip in 16:9, 2.35:1 or 4:3 comes to under the model's cap, and smaller pictures, which are quicker to learn from.
+# What a clip in 16:9, 2.35:1 or 4:3 comes to under the model's cap; and smaller pictures, quicker to learn from.
 BUCKETS = (
     Bucket(6, 10, 5, 0.28), Bucket(5, 12, 5, 0.10), Bucket(7, 17, 5, 0.20), Bucket(8, 14, 5, 0.20),
     Bucket(9, 12, 5, 0.08), Bucket(7, 16, 5, 0.03), Bucket(4, 7, 5, 0.05), Bucket(6, 10, 1, 0.03),
@@ -66,7 +68,8 @@ class Shots:
     Attributes:
         film: key frames, uint8 of shape (B, K, 3, height, width).
         scores: float32 of shape (B, K, attributes).
-        captions: token ids behind the cue, the end included, int64 of shape (B, CAPTION_TOKENS), IGNORED behind the end.
+        captions: token ids behind the cue, the end included, int64 of shape (B, CAPTION_TOKENS); IGNORED where there
+            is none.
     """
 
     film: Tensor
@@ -244,7 +247,7 @@ def _chunk(source: ShotSource, seed: int, chunk: int, batch: int) -> Iterator[tu
     mirrored = source.mirrored(shots, captions)
     for pool in (shots, mirrored) * PASSES:
         order = torch.from_numpy(random.permutation(count)).to(shots.film.device)
-        for rows in order[: count // size * size].split(size):
+        for rows in torch.split(order[: count // size * size], size):
             yield bucket, pool.rows(rows)
 
 
@@ -256,7 +259,6 @@ def questions_of(tokenizer: Any, attributes: Mapping[str, str], image_token: int
 def corpus(attributes: Mapping[str, str]) -> Iterator[str]:
     """What the tokenizer learns from: the instruction, the questions, captions and words of film."""
     from training.film.truth import all_words
-    from training.words import WORDS
 
     # What every prompt holds counts most: it should cost few tokens.
     yield from [prompt.instruction(attributes)] * 50
@@ -265,5 +267,5 @@ def corpus(attributes: Mapping[str, str]) -> Iterator[str]:
             yield from [prompt.score_branch(picture, name)] * 50
     for phrase in all_words():
         yield f"{prompt.CAPTION_CUE} {phrase}, {phrase}." * 20
-    for word in WORDS:
+    for word in WORDS.read_text().split():
         yield f"{word} {word}" * 2

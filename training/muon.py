@@ -7,7 +7,7 @@ nearly all of the time (128 ms of a step of 283 ms on an H100). The arithmetic i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -34,7 +34,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(ROUNDS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    nearest: Tensor = x.mT if tall else x
+    return nearest
 
 
 class Muon(torch.optim.Optimizer):
@@ -53,19 +54,18 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient."""
-        assert closure is None, "Muon takes one gradient a step"
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient; there is no closure to call."""
         for group in self.param_groups:
             for same_shape in _by_shape(group["params"]):
                 self._step_stack(same_shape, group)
 
     def _step_stack(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         keep, rate = group["momentum"], group["lr"]
-        gradients = [matrix.grad for matrix in matrices]
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         momenta = [self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)) for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - keep)
-        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, keep))
+        ahead = torch.stack(gradients).lerp(torch.stack(momenta), keep)
         rows, columns = matrices[0].shape
         updates = orthogonal(ahead).to(matrices[0].dtype) * (0.2 * max(rows, columns) ** 0.5)
         torch._foreach_mul_(matrices, 1 - rate * group["weight_decay"])

@@ -123,9 +123,9 @@ def test_a_shot_costs_its_words_too(settings: Settings) -> None:
 
     runner._prefill = watched  # type: ignore[method-assign]
     for count in (1, 2, 3):
-        pictures = tuple(scene(n, 56, 28 * count) for n in range(count))
-        runner.look([ShotPictures(pictures)])
-        assert _tokens(pictures, ready) == lengths.pop()
+        shot = ShotPictures(tuple(scene(n, 56, 28 * count) for n in range(count)))
+        runner.look([shot])
+        assert _tokens(shot, ready) == lengths.pop()
 
 
 def test_a_shot_that_kills_two_engines_is_given_up() -> None:

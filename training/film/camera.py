@@ -1,7 +1,7 @@
 """Where the camera looks at each moment of a shot.
 
-A turn of the camera (pan, tilt, hand-held) shifts near and far alike. A camera that follows travels: what is near passes
-faster than what is far, and the subject stays in the picture.
+A turn of the camera (pan, tilt, hand-held) shifts near and far alike. A camera that follows travels: what is near
+passes faster than what is far, and the subject stays in the picture.
 """
 
 from __future__ import annotations

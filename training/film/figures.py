@@ -207,12 +207,8 @@ def _words(view: View, behind: Painted) -> Painted:
     return behind.over(ink, colour * 0, 0.2, colour)
 
 
-def _nobody(view: View, behind: Painted) -> Painted:
-    return behind
-
-
 PAINTERS: dict[str, Callable[[View, Painted], Painted]] = {
-    "nobody": _nobody,
+    "nobody": lambda _view, behind: behind,
     "person": _person,
     "two": _two,
     "face": _face,

@@ -1,8 +1,8 @@
 """Textures: one tileable sheet of noises, looked up wherever a surface wants grain, clouds, leaves or waves.
 
-`cloud` and `fine` are Gaussian noises whose amplitude falls with frequency (exponents 1.6 and 0.9); `leaves` is the dead
-leaves model, overlapping discs whose radii follow a power law, which has the statistics of photographs (Lee, Mumford and
-Huang 2001).
+`cloud` and `fine` are Gaussian noises whose amplitude falls with frequency (exponents 1.6 and 0.9); `leaves` is the
+dead leaves model, overlapping discs whose radii follow a power law, which has the statistics of photographs (Lee,
+Mumford and Huang 2001).
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from numpy.typing import NDArray
 from torch import Tensor
+
+Floats = NDArray[np.float64]
 
 SIDE = 1024
 SEED = 7
@@ -37,8 +40,8 @@ class Sheet:
         Returns:
             Shape (b, T, channels, H, W).
         """
-        b, t, h, w = torch.broadcast_shapes(x.shape, y.shape)
-        grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
+        grid = torch.stack([x + 0 * y, y + 0 * x], dim=-1)
+        b, t, h, w = grid.shape[:-1]
         grid = (grid - grid.floor()) * 2 - 1
         found = F.grid_sample(self._sheet[:, channels], grid.reshape(1, b * t * h, w, 2), align_corners=False)
         return found.reshape(-1, b, t, h, w).permute(1, 2, 0, 3, 4)
@@ -67,21 +70,21 @@ def wrap(values: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _channels() -> np.ndarray:  # type: ignore[type-arg]
+def _channels() -> NDArray[np.float32]:
     rng = np.random.default_rng(SEED)
     return np.concatenate([np.stack([_gaussian(rng, 1.6), _gaussian(rng, 0.9)]), _leaves(rng)]).astype(np.float32)
 
 
-def _gaussian(rng: np.random.Generator, slope: float) -> np.ndarray:  # type: ignore[type-arg]
+def _gaussian(rng: np.random.Generator, slope: float) -> Floats:
     across, down = np.fft.rfftfreq(SIDE), np.fft.fftfreq(SIDE)
     radius = np.hypot(down[:, None], across[None])
     radius[0, 0] = np.inf
     spectrum = np.fft.rfft2(rng.normal(size=(SIDE, SIDE))) * radius**-slope
     field = np.fft.irfft2(spectrum, (SIDE, SIDE))
-    return np.clip(0.5 + field / (4 * field.std()), 0, 1)
+    return np.asarray((0.5 + field / (4 * field.std())).clip(0, 1))
 
 
-def _leaves(rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def _leaves(rng: np.random.Generator) -> Floats:
     """Discs of radius r with density r**-3, each laid over those before it; shading within each."""
     sheet = np.full((3, SIDE, SIDE), 0.4)
     u = rng.random(LEAVES)

@@ -69,9 +69,9 @@ def _ground(view: View, painted: Painted, horizon: Tensor, colour: Tensor, depth
 def _street(view: View) -> Painted:
     horizon = _level(view, -0.05, 0.35)
     painted = _sky(view, horizon)
-    for depth, width, reach, index in ((3.0, 0.55, 1.0, 0), (1.7, 1.3, 1.5, 1)):
+    for depth, usual_width, reach, index in ((3.0, 0.55, 1.0, 0), (1.7, 1.3, 1.5, 1)):
         x, y = view.at(depth)
-        width = width * (0.7 + 0.6 * view.layout(1 + index))
+        width = usual_width * (0.7 + 0.6 * view.layout(1 + index))
         cell = (x / width).floor()
         height = hashed(cell, view.salt + index)
         roof = horizon - 0.15 - reach * height
@@ -154,7 +154,7 @@ def _corridor(view: View) -> Painted:
     )
 
 
-def _trunks(view: View, painted: Painted, depth: float, spacing: Tensor, thick: float, distance: float) -> Painted:
+def _trunks(view: View, painted: Painted, *, depth: float, spacing: Tensor, thick: float, distance: float) -> Painted:
     x, y = view.at(depth)
     x = x + 0.03 * torch.sin(3 * y + view.salt)
     cell = (x / spacing).floor()
@@ -176,9 +176,9 @@ def _forest(view: View) -> Painted:
         green * (0.2 + leaf)[:, :, None],
         1.0,
     )
-    painted = _trunks(view, painted, 4, 0.3 + 0.15 * view.layout(1), 0.035, 0.8)
+    painted = _trunks(view, painted, depth=4, spacing=0.3 + 0.15 * view.layout(1), thick=0.035, distance=0.8)
     painted = _ground(view, painted, horizon, green * 0.4 + rgb(view, 0.1, 0.07, 0.03))
-    painted = _trunks(view, painted, 1.6, 0.8 + 0.6 * view.layout(2), 0.11, 0.4)
+    painted = _trunks(view, painted, depth=1.6, spacing=0.8 + 0.6 * view.layout(2), thick=0.11, distance=0.4)
     x, y = view.at(1.6)
     crown = view.texture(x, y, 0.3, "cloud") - 0.55 - 0.6 * (y + 0.75 - 0.4 * view.layout(3))
     leaf = view.texture(x, y, 0.9)
@@ -209,7 +209,7 @@ def _open_sky(view: View) -> Painted:
     painted = _sky(view, _level(view, 0.8, 1.3))
     x, y = view.at(30)
     puffs = (view.texture(x, 1.6 * y, 0.3, "cloud") - 0.5).clamp(0, 0.2) * 5
-    top, low = sky_colours(view)
+    _, low = sky_colours(view)
     lit = (0.55 * low + 0.45 * low.mean(dim=2, keepdim=True)) * (0.7 + 0.8 * view.texture(x, y, 0.4))[:, :, None]
     painted = painted.over(puffs * (0.4 + 0.6 * view.layout(1)), low * 0, 1.6, lit)
     x, y = view.at(8)
@@ -218,7 +218,7 @@ def _open_sky(view: View) -> Painted:
 
 
 def _hills(
-    view: View, painted: Painted, depth: float, level: Tensor, swing: float, colour: Tensor, distance: float
+    view: View, painted: Painted, level: Tensor, colour: Tensor, *, depth: float, swing: float, distance: float
 ) -> Painted:
     x, y = view.at(depth)
     ridge = level + swing * (torch.sin(1.7 * x + view.salt) + 0.5 * torch.sin(4.1 * x + 2 * view.salt + depth))
@@ -230,7 +230,9 @@ def _field(view: View) -> Painted:
     horizon = _level(view, -0.1, 0.3)
     painted = _sky(view, horizon)
     green = rgb(view, 0.16, 0.26, 0.05) * 0.8 + 0.3 * view.colour("hues", 1) * rgb(view, 0.9, 1, 0.3)
-    painted = _hills(view, painted, 6, horizon - 0.05, 0.1, green * 0.6 + rgb(view, 0.03, 0.06, 0.1), 1.0)
+    painted = _hills(
+        view, painted, horizon - 0.05, green * 0.6 + rgb(view, 0.03, 0.06, 0.1), depth=6, swing=0.1, distance=1.0
+    )
     x, y = view.at(4)
     spacing = 0.5 + 0.5 * view.layout(1)
     cell = (x / spacing).floor()
@@ -270,9 +272,9 @@ def _title(view: View) -> Painted:
 def _desert(view: View) -> Painted:
     horizon = _level(view, -0.1, 0.25)
     sand = rgb(view, 0.55, 0.36, 0.17) * (0.6 + 0.5 * view.colour("hues", 0))
-    painted = _hills(view, _sky(view, horizon), 6, horizon, 0.08, sand * 0.8, 1.0)
-    painted = _hills(view, painted, 3, horizon + 0.2, 0.12, sand, 0.6)
-    return _hills(view, painted, 1.4, horizon + 0.5, 0.14, sand * 1.1, 0.3)
+    painted = _hills(view, _sky(view, horizon), horizon, sand * 0.8, depth=6, swing=0.08, distance=1.0)
+    painted = _hills(view, painted, horizon + 0.2, sand, depth=3, swing=0.12, distance=0.6)
+    return _hills(view, painted, horizon + 0.5, sand * 1.1, depth=1.4, swing=0.14, distance=0.3)
 
 
 def _mountains(view: View) -> Painted:

@@ -118,12 +118,8 @@ class Scenes:
 
     def subset(self, rows: NDArray[np.int64]) -> Scenes:
         """Some of the shots."""
-        return Scenes(
-            **{
-                field.name: value.subset(rows) if isinstance(value := getattr(self, field.name), Path) else value[rows]
-                for field in fields(self)
-            }
-        )
+        numbers = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "path"}
+        return Scenes(path=self.path.subset(rows), **numbers)
 
     def at_frames(self, frames: list[int]) -> Scenes:
         """The same shots with some of their frames; these must be evenly spaced from the first to the last."""

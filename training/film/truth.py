@@ -125,7 +125,7 @@ def scores(scenes: Scenes, dark: NDArray[np.float32], aspect: float) -> NDArray[
     fear = face * scenes.tension[:, None]
     big = np.minimum(1, scenes.size)[:, None] * (1 - nobody)
     moving = np.broadcast_to(motion(scenes, aspect)[:, None], dark.shape)
-    by_name = {
+    by_name: dict[str, NDArray[np.floating]] = {
         "suspense": 0.05 + 0.4 * dark + 0.18 * close + 0.17 * fog + 0.1 * among("person", "nobody") + 0.15 * fear,
         "darkness": dark,
         "ambiguity": 0.05 + 0.35 * fog + 0.3 * blur + 0.3 * np.maximum(0, 2 * dark - 1) + 0.1 * nobody,
