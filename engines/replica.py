@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import itertools
+import logging
 import multiprocessing
 import threading
 from collections.abc import Sequence
@@ -18,7 +19,12 @@ from engines.worker import Answer, Answers, Failed, Ready, Work
 from qwen_shots.errors import CannotLoad, EngineLost
 from settings import Settings
 
+log = logging.getLogger(__name__)
+
 CLOSE_SECONDS = 5.0
+# A batch is sized to be short. One that takes this long is stuck in a kernel or a driver, and only the process's end
+# frees it.
+BATCH_SECONDS = 600.0
 
 
 class Replica:
@@ -61,8 +67,16 @@ class Replica:
         """Look at one batch.
 
         Raises:
-            EngineLost: the process died before it answered.
+            EngineLost: the process died before it answered, or was ended because it did not answer in time.
         """
+        try:
+            return await asyncio.wait_for(self._exchange(shots), BATCH_SECONDS)
+        except asyncio.TimeoutError:
+            log.error("%s did not answer within %.0f s and is ended", self._process.name, BATCH_SECONDS)  # noqa: TRY400
+            self._process.kill()
+            raise EngineLost("the engine hung; it is being started again") from None
+
+    async def _exchange(self, shots: Sequence[ShotPictures]) -> tuple[Answer, ...]:
         number = next(self._numbers)
         answer: asyncio.Future[tuple[Answer, ...]] = self._loop.create_future()
         self._waiting[number] = answer

@@ -66,6 +66,31 @@ def test_a_killed_engine_comes_back_and_no_shot_is_lost(settings: Settings) -> N
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("side", [56, 1120], ids=["sent", "larger than the pipe holds"])
+def test_a_stuck_engine_is_ended_and_no_shot_is_lost(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, side: int
+) -> None:
+    shot = ShotPictures((scene(1, side, side),))
+
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        await engine.start()
+        await until_healthy(engine)
+        expected = await engine.look(shot)
+        (pid,) = engine.pids
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr("engines.replica.BATCH_SECONDS", 0.5)
+        looking = asyncio.create_task(engine.look(shot))
+        await until(lambda: engine.status is Status.DEGRADED)
+        monkeypatch.setattr("engines.replica.BATCH_SECONDS", 60)
+        assert_same(await looking, expected)
+        assert pid not in engine.pids
+        assert "did not answer within" in caplog.text
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_model_that_is_not_there(settings: Settings) -> None:
     async def scenario() -> None:
         missing = settings.model.model_copy(update={"name": "./no/such/model"})
