@@ -18,10 +18,9 @@ demo: $(RUNNABLE) ## shots, captions and scores of the bundled clip; FILM=path t
 setup: $(STAMP) ## make .venv and install everything that the tests need
 
 $(RUNNABLE): requirements.txt requirements-client.txt requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
-	@echo "making .venv and installing (some minutes the first time)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q -r requirements.txt -r requirements-client.txt -c requirements.lock
+	@./setup.sh --demo
+	@echo "installing what the film client needs"
+	@$(BIN)/python -m pip install -q -r requirements-client.txt -c requirements.lock
 	@touch $@
 
 $(STAMP): $(RUNNABLE) requirements-dev.txt
