@@ -1,5 +1,4 @@
 # Everything a developer runs. `make` alone lists the targets.
-PYTHON ?= python3
 BIN := .venv/bin
 # The server and the client are installed; and what the tests and linters need as well.
 RUNNABLE := .venv/.installed-run
