@@ -207,7 +207,7 @@ def _find_shots(console: Console, film: Path, server: subprocess.Popen[bytes], l
 def _analyze(console: Console, client: ShotClient, film: Path, shots: Sequence[Shot]) -> list[Answer]:
     answers: Iterable[Answer] = client.analyze(wire_shots(film, shots))
     # The first time on a machine, librosa is compiled.
-    told = "frames, sound, answers (the first time, up to a minute more)"
+    told = "looking (a minute more the first time)"
     bar = track(answers, told, total=len(shots), console=console, transient=True, disable=not console.is_terminal)
     return list(bar)
 
