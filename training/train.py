@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from scipy.stats import spearmanr
 from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration
 
@@ -43,7 +44,6 @@ from training.batches import (
 from training.film.truth import ATTRIBUTES
 from training.forward import Layer, compile_layers, read, through_layer
 from training.muon import Muon
-from training.ranks import spearman
 from training.tokenizer import train_tokenizer
 
 VOCABULARY = 2048
@@ -157,7 +157,7 @@ class Trainer:
             right += int(((said.argmax(-1) == shots.captions) & known).sum())
             words += int(known.sum())
         answers, truth = torch.cat(predicted).mean(1).cpu().numpy(), self.held_out.scores.mean(1).cpu().numpy()
-        ranks = {name: spearman(answers[:, a], truth[:, a]) for a, name in enumerate(ATTRIBUTES)}
+        ranks = {name: float(spearmanr(answers[:, a], truth[:, a]).statistic) for a, name in enumerate(ATTRIBUTES)}
         return {"step": self.step, "spearman": ranks, "caption_words": right / max(1, words)}
 
     def _expected(self, wholes: Tensor, digits: Tensor) -> Tensor:
