@@ -5,6 +5,11 @@ QwenShotsError
   |   + NotAFilm            it can't be opened, or nothing in it is a moving picture that can be decoded
   |   + NoVideoStream       it holds sound or text alone
   |   + FilmCutShort        it ends before its own header says it does
+  + StoreError              the folder of answers can't be used
+  |   + NoStore             it holds no answers that can be read
+  |   + OtherFilm           it holds another film's answers
+  |   + StoreInUse          another process writes there
+  |   + CannotStore         no space, no permission
   + ServerError             the server can't be used
       + Unreachable         no answer came
       + BadAnswer           an answer came that is not one of this server's
@@ -47,6 +52,41 @@ class FilmCutShort(FilmError):
 
     slug = "film-cut-short"
     title = "The film is cut short"
+
+
+class StoreError(QwenShotsError):
+    """The folder of answers can't be used."""
+
+    slug = "store"
+    title = "The folder of answers can't be used"
+
+
+class NoStore(StoreError):
+    """It holds no answers that can be read."""
+
+    slug = "no-store"
+    title = "There are no answers"
+
+
+class OtherFilm(StoreError):
+    """It holds another film's answers, or those about other shots of this one."""
+
+    slug = "other-film"
+    title = "The folder holds another film's answers"
+
+
+class StoreInUse(StoreError):
+    """Another process writes there."""
+
+    slug = "store-in-use"
+    title = "The folder is in use"
+
+
+class CannotStore(StoreError):
+    """No space, no permission, or a disk that fails."""
+
+    slug = "cannot-store"
+    title = "Answers can't be stored"
 
 
 class ServerError(QwenShotsError):

@@ -1,0 +1,228 @@
+"""Writes what is known of a film, one answer after another, so that nothing answered is ever lost."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from qwen_shots.client.errors import CannotStore, OtherFilm, StoreInUse
+from qwen_shots.client.store import (
+    APPLICATION_ID,
+    FILE_NAME,
+    SCHEMA,
+    VERSION,
+    FilmRecord,
+    ShotRecord,
+    Store,
+    check_version,
+)
+from qwen_shots.schemas import Analysis, BatchError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LOCK_NAME = "writer.lock"
+
+INSERT_FILM = """
+INSERT INTO film (id, path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, complete)
+VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+"""
+INSERT_SHOT = """
+INSERT INTO shot (number, start, end, first_frame, end_frame, name) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (number) DO NOTHING
+"""
+INSERT_ANSWER = """
+INSERT INTO answer (number, attempts, answered_at, caption, scores, evidence, error_type, error_title, error_detail,
+                    audio_class, thumbnail)
+VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (number) DO UPDATE SET
+    attempts = attempts + 1, answered_at = excluded.answered_at, caption = excluded.caption, scores = excluded.scores,
+    evidence = excluded.evidence, error_type = excluded.error_type, error_title = excluded.error_title,
+    error_detail = excluded.error_detail, audio_class = excluded.audio_class, thumbnail = excluded.thumbnail
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer that came, with what was seen and heard on the way.
+
+    Attributes:
+        number: the shot's.
+        answer: the server's.
+        audio_class: as `ShotRecord.audio_class`.
+        thumbnail: a small JPEG.
+    """
+
+    number: int
+    answer: Analysis | BatchError
+    audio_class: str | None
+    thumbnail: bytes | None
+
+
+class StoreWriter(Store):
+    """A film's folder, opened for writing: by one process at a time.
+
+    What a method was given is on the disk when it returns. A full disk raises `CannotStore` and changes nothing.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, lock: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._lock = lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the files go."""
+        super().close()
+        self._lock.close()
+
+    def add_shots(self, shots: Sequence[ShotRecord]) -> None:
+        """Add shots where their numbers are not known yet; their answers are not taken."""
+        rows = [(s.number, s.start, s.end, s.first_frame, s.end_frame, s.name) for s in shots]
+        with self._transaction():
+            self._connection.executemany(INSERT_SHOT, rows)
+
+    def set_complete(self, duration: float) -> None:
+        """All shots are in, and the film is so many seconds long."""
+        with self._transaction():
+            self._connection.execute("UPDATE film SET complete = 1, duration = ?", (duration,))
+
+    def add_answers(self, answers: Sequence[Answered]) -> None:
+        """Store answers, in place of what was known of their shots."""
+        moment = datetime.now(timezone.utc).isoformat()
+        with self._transaction():
+            self._connection.executemany(INSERT_ANSWER, [_row(each, moment) for each in answers])
+
+    def film_moved(self, path: Path) -> None:
+        """The film lies elsewhere now."""
+        with self._transaction():
+            self._connection.execute("UPDATE film SET path = ?", (str(path),))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            raise CannotStore(f"answers can't be stored ({error})") from None
+
+
+def _row(answered: Answered, moment: str) -> tuple[int | str | bytes | None, ...]:
+    told: tuple[str | None, ...]
+    match answered.answer:
+        case Analysis(caption=caption, attributes=scores, evidence=evidence):
+            told = (caption, json.dumps(scores), evidence.model_dump_json() if evidence else None, None, None, None)
+        case BatchError(type=kind, title=title, detail=detail):
+            told = (None, None, None, kind, title, detail)
+    return (answered.number, moment, *told, answered.audio_class, answered.thumbnail)
+
+
+def write_store(folder: Path, film: FilmRecord) -> StoreWriter:
+    """Open a film's folder for writing; it is made where there is none.
+
+    Args:
+        folder: where to.
+        film: which film this is about to be.
+
+    Raises:
+        StoreInUse: another process writes there.
+        OtherFilm: it holds another film's answers, or this one's cut in another way.
+        NoStore: the file there is not one that this version can use.
+        CannotStore: no space, no permission, no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise CannotStore(f"nothing can be stored in {folder} ({_reason(error)})") from None
+    try:
+        writer = StoreWriter(_connected(folder / FILE_NAME, film), lock)
+        _check_same(folder, writer.film, film)
+        if writer.film.path != film.path:
+            writer.film_moved(film.path)
+    except BaseException:
+        lock.close()
+        raise
+    return writer
+
+
+def _locked(folder: Path) -> sqlite3.Connection:
+    """A lock that ends with this process, however it ends. SQLite's works on every system that Python runs on."""
+    lock = sqlite3.connect(folder / LOCK_NAME, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        lock.close()
+        if "locked" in str(error):
+            raise StoreInUse(
+                f"another qwen-shots is writing to {folder}; wait for it, or take another folder"
+            ) from None
+        raise
+    return lock
+
+
+def _connected(file: Path, film: FilmRecord) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")  # readers never wait
+        connection.execute("PRAGMA synchronous = FULL")  # an answer outlives a power cut
+        connection.execute("PRAGMA foreign_keys = ON")
+        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
+            _begin(connection, film)
+        check_version(connection, file)
+    except sqlite3.Error as error:
+        connection.close()
+        raise CannotStore(f"nothing can be stored in {file} ({error})") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _begin(connection: sqlite3.Connection, film: FilmRecord) -> None:
+    """Make the tables and the film's row in one step, so that there is never half of it."""
+    values = (
+        str(film.path),
+        film.size,
+        film.fingerprint,
+        film.duration,
+        str(film.frame_rate),
+        film.start_timecode,
+        film.width,
+        film.height,
+        film.cut_by,
+    )
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(INSERT_FILM, values)
+
+
+def _check_same(folder: Path, known: FilmRecord, film: FilmRecord) -> None:
+    if known.fingerprint != film.fingerprint:
+        raise OtherFilm(f"{folder} holds the answers about {known.path.name}, another film; name another folder")
+    if known.cut_by != film.cut_by:
+        raise OtherFilm(
+            f"{folder} holds this film's answers with its shots by {known.cut_by}, not {film.cut_by}; "
+            "go on with that, or name another folder"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
