@@ -30,7 +30,7 @@ TOKEN_SIDE = 28  # pixels
 CAPTION_TOKENS = 26  # with the end; a test holds that every caption fits
 IGNORED = -100
 WORDS = Path(__file__).with_name("words.txt")  # English words of film, for the tokenizer to know whole
-MULTIPLE = 16  # tokens
+MULTIPLE = 16  # tokens of a row and shots of a batch come in multiples of this
 PASSES = 2  # over a chunk and its mirror image, for rendering would take a third of the time else
 
 # Horizontal mirror images of what a caption says.
@@ -241,7 +241,8 @@ def stream(
 def _chunk(source: ShotSource, seed: int, chunk: int, batch: int) -> Iterator[tuple[Bucket, Shots]]:
     bucket = draw_bucket(seed)
     share = min(1.0, FULL_BATCH_TOKENS / (bucket.rows * bucket.columns))
-    count, size = int(chunk * share), int(batch * share) // 16 * 16
+    size = max(MULTIPLE, int(batch * share) // MULTIPLE * MULTIPLE)
+    count = max(size, int(chunk * share))
     shots, captions = source.render(seed, count, bucket)
     random = np.random.default_rng(seed)
     mirrored = source.mirrored(shots, captions)

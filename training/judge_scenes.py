@@ -112,7 +112,7 @@ def ask(runner: ModelRunner, shots: Sequence[ShotPictures]) -> Iterator[ShotRead
 def of_shot(reading: ShotReading, field: str = "value") -> NDArray[np.float64]:
     """A shot's scores from its key frames', (attributes,); `field` is what is taken of each `Reading`."""
     frames = [_values(reading.readings[name], field) for name in ATTRIBUTES]
-    return np.asarray(frames) @ np.asarray(key_frame_weights(len(frames[0])))
+    return np.asarray(np.asarray(frames) @ np.asarray(key_frame_weights(len(frames[0]))))
 
 
 def _values(readings: Sequence[Reading], field: str) -> list[float]:
