@@ -11,7 +11,7 @@ PYTHON=.venv/bin/python
 usage() {
     cat <<'TEXT'
 Usage: ./start_server.sh [--demo] [--foreground] [--help]
-  --demo        serve the bundled untrained checkpoint: its answers mean nothing, but it needs no download
+  --demo        serve the bundled small checkpoint (models/README.md says what it can do); needs no download
   --foreground  stay in front and log to the terminal
 Settings: config.yaml, or variables like QWEN_SERVER__SERVER__PORT=8001.
 TEXT
