@@ -27,12 +27,16 @@ class ShotAnalyzer:
     Args:
         engine: looks at the key frames.
         settings: the weights of the fusion.
+
+    Attributes:
+        preparing: shots that are being decoded or wait for it.
     """
 
     def __init__(self, engine: Engine, settings: ProcessingSettings) -> None:
         self._engine = engine
         self._settings = settings
         # Pillow lets go of the interpreter's lock while it decodes, so threads use all cores.
+        self.preparing = 0
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     async def analyze(self, shot: Shot, *, explain: bool = False) -> Analysis:
@@ -43,7 +47,7 @@ class ShotAnalyzer:
             Unavailable: the engine takes no shots now.
             ShotFailed: the model gave no answer for this shot.
         """
-        prepared = await asyncio.get_running_loop().run_in_executor(self._pool, prepare, shot)
+        prepared = await self._prepare(shot)
         reading = await self._engine.look(ShotPictures(prepared.key_frames))
         features = shot.audio_features if self._settings.enable_audio_fusion else None
         sound = audio.classify(features) if features else None
@@ -62,6 +66,13 @@ class ShotAnalyzer:
             attributes=attributes,
             evidence=evidence if explain else None,
         )
+
+    async def _prepare(self, shot: Shot) -> Prepared:
+        self.preparing += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, prepare, shot)
+        finally:
+            self.preparing -= 1
 
     def close(self) -> None:
         """Let the threads go."""

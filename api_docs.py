@@ -67,7 +67,12 @@ PROBLEMS: Mapping[int, tuple[str, str, str]] = {
     401: (
         "unauthorized",
         "A valid key is needed",
-        "the key is wrong; send the one that server.api_key sets: Authorization: Bearer KEY",
+        "the key is wrong; send one that server.api_key sets: Authorization: Bearer KEY",
+    ),
+    408: (
+        "body-timeout",
+        "The request body did not come in",
+        "the body came in too slowly; send the request again",
     ),
     413: (
         "too-large",
@@ -80,9 +85,12 @@ PROBLEMS: Mapping[int, tuple[str, str, str]] = {
         "send the body as JSON, with the header Content-Type: application/json",
     ),
     422: ("invalid-shot", "The shot is not valid", "images: has 11 items; at most 10 are allowed"),
-    429: ("queue-full", "The server is busy", "1280 shots are waiting, which is the most; try again later"),
     500: ("not-a-number", "The model gave no number for the shot", "the model's answer holds no number"),
-    503: ("loading", "The model is still being loaded", "the model is still being loaded"),
+    503: (
+        "queue-full",
+        "The server is busy",
+        "1280 shots are waiting, which is the most (server.max_queue_shots); try again later",
+    ),
 }
 
 

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.datastructures import State
 from starlette.requests import ClientDisconnect
 
-from engines.base import Status
+from engines.base import Engine, Status
 from problems import UnsupportedMediaType
-from qwen_shots.errors import Draining, EngineLoading
+from qwen_shots.errors import Draining, EngineLoading, QueueFull, TooSlow
 from wire import parse_json
 
 Answer = TypeVar("Answer")
+
+STOPPING = "the server is being stopped; send the shot to another or later"
 
 
 async def read_json(request: Request) -> Any:
@@ -22,21 +25,52 @@ async def read_json(request: Request) -> Any:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedMediaType("send the body as JSON, with the header Content-Type: application/json")
-    return await asyncio.to_thread(parse_json, await request.body())
+    state = request.app.state
+    state.arriving += 1
+    try:
+        return await asyncio.to_thread(parse_json, await request.body())
+    finally:
+        state.arriving -= 1
 
 
 async def accept(request: Request) -> AsyncIterator[None]:
-    """Count the request as work in hand, which a stop waits for; refuse it when the server is being stopped."""
+    """Count the request as work in hand, which a stop waits for; refuse it when it can't be taken.
+
+    Raises:
+        Draining: the server is being stopped.
+        EngineLoading: the model is still being loaded.
+        QueueFull: as many shots as may wait do so already, those counted that are still being read and decoded.
+    """
     state = request.app.state
     if state.draining:
-        raise Draining("the server is being stopped; send the shot to another or later")
-    if state.engine.status is Status.LOADING:
+        raise Draining(STOPPING)
+    engine: Engine = state.engine
+    if engine.status is Status.LOADING:
         raise EngineLoading("the model is still being loaded")
+    if full := engine.full:
+        raise full
+    if state.arriving + state.analyzer.preparing + engine.queue_depth >= state.settings.server.max_queue_shots:
+        raise QueueFull("more shots are coming in than may wait (server.max_queue_shots)", engine.retry_after)
     state.in_hand += 1
     try:
         yield
     finally:
         state.in_hand -= 1
+
+
+async def in_time(state: State, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Await `work`, but no longer than a request or a stop may take.
+
+    Raises:
+        TooSlow: `server.request_timeout` is over.
+        Draining: the server is being stopped and `server.drain_timeout` is over.
+    """
+    seconds = state.settings.server.request_timeout
+    try:
+        return await asyncio.wait_for(_before(state.out_of_time.wait(), work, Draining(STOPPING)), seconds)
+    except asyncio.TimeoutError:
+        late = f"it was not answered within {seconds} s (server.request_timeout)"
+        raise TooSlow(late, state.engine.retry_after) from None
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
@@ -45,12 +79,17 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -
     Raises:
         ClientDisconnect: the client went away first.
     """
+    return await _before(_gone(request), work, ClientDisconnect())
+
+
+async def _before(end: Coroutine[Any, Any, Any], work: Coroutine[Any, Any, Answer], error: Exception) -> Answer:
+    """Await `work`; when `end` comes first, give it up and raise `error`."""
     working = asyncio.create_task(work)
-    tasks: list[asyncio.Task[Any]] = [working, asyncio.create_task(_gone(request))]
+    tasks: list[asyncio.Task[Any]] = [working, asyncio.create_task(end)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientDisconnect
+            raise error
         return working.result()
     finally:
         for task in tasks:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qwen_shots.errors import InvalidInput, QueueFull, QwenShotsError, ShotFailed, Unavailable
+from qwen_shots.errors import InvalidInput, QwenShotsError, ShotFailed, Unavailable
 
 log = logging.getLogger("qwen_server")
 
@@ -33,7 +33,6 @@ STATUS_OF: Mapping[type[QwenShotsError], int] = {
     InvalidInput: 422,
     UnsupportedMediaType: 415,
     ShotFailed: 500,
-    QueueFull: 429,
     Unavailable: 503,
 }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -33,6 +35,9 @@ CreateApp = Callable[[Settings], FastAPI]
 OPTIONS: dict[str, Any] = {"proxy_headers": False, "server_header": False, "access_log": False, "log_config": None}
 
 
+# How long answers that are being sent may still take when the port is closed.
+LAST_SECONDS = 2
+
 # What `server.reload` watches: the folders with the server's code, and the configuration.
 WATCHED_FOLDERS = (HERE, HERE / "engines", HERE / "qwen_shots")
 WATCH_MS = 500
@@ -42,24 +47,33 @@ class DrainingServer(uvicorn.Server):
     """Answers until the shots in hand are finished: /health says that it is draining, and new shots get 503.
 
     Args:
-        app: what is served; its `state` has `draining` and `in_hand`.
+        app: what is served; its `state` has `draining`, `in_hand` and `out_of_time`.
+        drain_seconds: how long accepted shots are waited for. Those that are left then are told so.
     """
 
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(uvicorn.Config(app, **OPTIONS))
+    def __init__(self, app: FastAPI, drain_seconds: float) -> None:
+        super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS))
         self._state = app.state
+        self._drain_seconds = drain_seconds
+        self._drain_until = math.inf
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain. A second Ctrl-C stops at once."""
         # Not uvicorn's own handler: it would raise the signal again at the end, and an orderly stop exits with 0.
         if self._state.draining and sig == signal.SIGINT:
             self.force_exit = self.should_exit = True
-        self._state.draining = True
+        if not self._state.draining:
+            self._state.draining = True
+            self._drain_until = time.monotonic() + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
         """Every 0.1 s: whether to close the port."""
-        if self._state.draining and self._state.in_hand == 0:
-            self.should_exit = True
+        if self._state.draining:
+            late = time.monotonic() - self._drain_until
+            if late >= 0:
+                self._state.out_of_time.set()
+            # Later still, a client is in hand that does not send what it began to send.
+            self.should_exit |= self._state.in_hand == 0 or late >= 1
         return await super().on_tick(counter)
 
 
@@ -91,7 +105,7 @@ def _run(create_app: CreateApp, settings: Settings) -> int:
     app.state.stop_on_failure = True
     try:
         with _bind(settings) as listening:
-            DrainingServer(app).run(sockets=[listening])
+            DrainingServer(app, settings.server.drain_timeout).run(sockets=[listening])
     except InvalidSettings as error:
         return _failed(error.detail, 1)
     return _failed(app.state.failure, 1) if app.state.failure else 0

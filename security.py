@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from problems import problem
+from qwen_shots.errors import QueueFull
 from settings import DEFAULT_API_KEY, ServerSettings
 
 if TYPE_CHECKING:
@@ -38,17 +41,25 @@ PROXY_HEADERS = frozenset(
     }
 )
 
-# A client that sends nothing of its body for this long has gone away; a stop would wait for it.
-BODY_PAUSE_SECONDS = 30.0
+# A client that sends nothing of its body for this long has gone away; a stop would wait for it. One that drips has so
+# long in all, and as much longer as its bytes need at the slowest rate.
+BODY_PAUSE_SECONDS = 15.0
+SLOWEST_BYTES_A_SECOND = 16_384
 TIMED_OUT = 408
+
+# Bodies that may be in memory at once, in bodies of the largest size; a request keeps its body until it is answered.
+BODIES_AT_ONCE = 16
+BUSY_SECONDS = 5
 
 
 class BodyRefused(Exception):
     """What comes in is not read any further."""
 
-    def __init__(self, status: int, slug: str, title: str, detail: str) -> None:
+    def __init__(
+        self, status: int, slug: str, title: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.slug, self.title, self.detail = status, slug, title, detail
+        self.status, self.slug, self.title, self.detail, self.headers = status, slug, title, detail, headers
 
 
 class Gatekeeper:
@@ -56,9 +67,10 @@ class Gatekeeper:
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
-        self._key = settings.api_key.encode()
+        self._keys = [key.encode() for key in settings.keys]
         self._max_bytes = settings.max_body_mib * 1024**2
         self._max_mib = settings.max_body_mib
+        self._held = 0  # bytes of bodies whose requests are not answered yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then pass on."""
@@ -89,25 +101,32 @@ class Gatekeeper:
         if len(tokens) != 1:
             return "send one header: Authorization: Bearer KEY"
         scheme, _, key = tokens[0].partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(key.strip(), self._key):
-            return "the key is wrong; send the one that server.api_key sets: Authorization: Bearer KEY"
-        if self._key == DEFAULT_API_KEY.encode() and not _from_this_machine(scope):
+        if scheme.lower() != b"bearer" or not self._is_known(key.strip()):
+            return "the key is wrong; send one that server.api_key sets: Authorization: Bearer KEY"
+        if self._keys == [DEFAULT_API_KEY.encode()] and not _from_this_machine(scope):
             return "the default key is public and works from this machine only; set server.api_key to one of your own"
         return None
+
+    def _is_known(self, key: bytes) -> bool:
+        # Every key is compared, so that the time tells neither which one fits nor how far one does.
+        return sum(hmac.compare_digest(key, known) for known in self._keys) > 0
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         started = complete = False
         received = 0
+        began = time.monotonic()
 
         async def counted() -> Message:
             nonlocal received, complete
             if complete:
                 return await receive()  # waits until the client goes away
-            message = await self._in_time(receive)
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise self._too_large()
+            left = began + BODY_PAUSE_SECONDS + received / SLOWEST_BYTES_A_SECOND - time.monotonic()
+            message = await _in_time(receive, min(BODY_PAUSE_SECONDS, left))
+            size = len(message.get("body", b""))
+            received += size
+            self._held += size
+            self._check_size(received)
             complete = not message.get("more_body", False)
             return message
 
@@ -117,8 +136,7 @@ class Gatekeeper:
             await send(message)
 
         try:
-            if declared.isdigit() and int(declared) > self._max_bytes:
-                raise self._too_large()
+            self._check_size(int(declared) if declared.isdigit() else 0)
             await self._app(scope, counted, watched)
         except BodyRefused as error:
             if started:
@@ -129,22 +147,31 @@ class Gatekeeper:
                 slug=error.slug,
                 title=error.title,
                 detail=error.detail,
-                # Not after 413: closing while the client still sends would reset the connection under its answer.
-                headers={"Connection": "close"} if error.status == TIMED_OUT else None,
+                headers=error.headers,
             )
             await response(scope, receive, send)
+        finally:
+            self._held -= received
 
-    @staticmethod
-    async def _in_time(receive: Receive) -> Message:
-        try:
-            return await asyncio.wait_for(receive(), BODY_PAUSE_SECONDS)
-        except asyncio.TimeoutError:
-            detail = f"nothing of the body came in for {BODY_PAUSE_SECONDS:.0f} s; send the request again"
-            raise BodyRefused(TIMED_OUT, "body-timeout", "The request body did not come in", detail) from None
+    def _check_size(self, size: int) -> None:
+        """Refuse a body of so many bytes when it, or all that are in memory together, are too large."""
+        if size > self._max_bytes:
+            detail = f"the body may have at most {self._max_mib} MiB (server.max_body_mib); send fewer shots at once"
+            # Not closed: closing while the client still sends would reset the connection under its answer.
+            raise BodyRefused(413, "too-large", "The request body is too large", detail)
+        if self._held > BODIES_AT_ONCE * self._max_bytes:
+            detail = f"{BODIES_AT_ONCE * self._max_mib} MiB of requests are in hand, which is the most; try again later"
+            headers = {"Retry-After": str(BUSY_SECONDS)}
+            raise BodyRefused(503, QueueFull.slug, QueueFull.title, detail, headers)
 
-    def _too_large(self) -> BodyRefused:
-        detail = f"the body may have at most {self._max_mib} MiB (server.max_body_mib); send fewer shots at once"
-        return BodyRefused(413, "too-large", "The request body is too large", detail)
+
+async def _in_time(receive: Receive, seconds: float) -> Message:
+    try:
+        return await asyncio.wait_for(receive(), seconds)
+    except asyncio.TimeoutError:
+        detail = "the body came in too slowly; send the request again"
+        headers = {"Connection": "close"}
+        raise BodyRefused(TIMED_OUT, "body-timeout", "The request body did not come in", detail, headers) from None
 
 
 def _from_this_machine(scope: Scope) -> bool:

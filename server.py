@@ -25,7 +25,7 @@ from api_docs import (
 )
 from engines.base import Engine, Status
 from engines.local import LocalEngine
-from intake import accept, read_json, while_connected
+from intake import accept, in_time, read_json, while_connected
 from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
 from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
 from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
@@ -68,7 +68,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.engine = engine
     app.state.metrics = metrics
     app.state.draining = False
-    app.state.in_hand = 0
+    app.state.in_hand = app.state.arriving = 0
+    app.state.out_of_time = asyncio.Event()
     app.state.failure = None
     app.state.stop_on_failure = False
     _add_routes(app)
@@ -115,7 +116,7 @@ Body = Annotated[Any, Depends(read_json)]
 
 def _add_routes(app: FastAPI) -> None:
     metrics: Metrics = app.state.metrics
-    failures = problem_responses(401, 413, 415, 422, 429, 503)
+    failures = problem_responses(401, 408, 413, 415, 422, 503)
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health", tags=["health"], summary="Whether a shot could be analysed now", responses={503: HEALTH_503})
@@ -170,7 +171,7 @@ def _add_routes(app: FastAPI) -> None:
     )
     async def show_metrics() -> Response:
         """Requests and shots by outcome, seconds to answer, shots that wait."""
-        metrics.queue.set(getattr(app.state.engine, "queue_depth", 0))
+        metrics.queue.set(app.state.engine.queue_depth)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -178,7 +179,7 @@ async def _analyze(app: FastAPI, value: Any, *, explain: bool) -> Analysis:
     analyzer: ShotAnalyzer = app.state.analyzer
     shots = app.state.metrics.shots
     try:
-        answer = await analyzer.analyze(parse_shot(value), explain=explain)
+        answer = await in_time(app.state, analyzer.analyze(parse_shot(value), explain=explain))
     except QwenShotsError as error:
         shots.labels(error.slug).inc()
         raise

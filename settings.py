@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, field_validator
@@ -21,6 +21,7 @@ CONFIG_ENV = "QWEN_SERVER_CONFIG"
 DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
 DEFAULT_API_KEY = "helloagorevski"
 
+KEY_RULE = "8 or more visible ASCII characters without spaces"
 ATTRIBUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -28,6 +29,29 @@ class Section(BaseModel):
     """Base of the sections: closed, frozen, strict types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{8,}$")]
+KEYS: TypeAdapter[list[str]] = TypeAdapter(list[ApiKey])
+
+
+def _keys_in(path: str) -> list[str]:
+    """The keys in a file, one a line; empty lines and those that begin with # and a space are passed over.
+
+    Raises:
+        ValueError: it can't be read, or a line is no key. The message repeats no line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        raise ValueError(f"can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("must be ASCII text") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith(("# ", "#\t"))]
+    try:
+        return KEYS.validate_python(keys)
+    except ValidationError:
+        raise ValueError(f"each line must hold one key: {KEY_RULE}") from None
 
 
 class ModelSettings(Section):
@@ -46,10 +70,29 @@ class ServerSettings(Section):
 
     host: Annotated[str, StringConstraints(min_length=1)] = "0.0.0.0"
     port: int = Field(8000, ge=1, le=65535)
-    api_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{8,}$")] = DEFAULT_API_KEY
+    api_key: ApiKey = DEFAULT_API_KEY
+    api_keys: list[ApiKey] = Field(default_factory=list, max_length=1000)
+    api_key_file: str | None = None
     reload: bool = False
     max_body_mib: int = Field(64, ge=1, le=1024)
     max_queue_shots: int = Field(1280, ge=1, le=100_000)
+    max_queue_tokens: int = Field(2_000_000, ge=1000, le=100_000_000)
+    request_timeout: int = Field(600, ge=1, le=86_400)
+    drain_timeout: int = Field(50, ge=1, le=3600)
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _key_file_is_readable(cls, path: str | None) -> str | None:
+        if path is not None and not _keys_in(path):
+            raise ValueError("holds no key: write one a line")
+        return path
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that lets a client in; the default one only where there is no other."""
+        listed = [self.api_key, *self.api_keys, *(_keys_in(self.api_key_file) if self.api_key_file else ())]
+        own = tuple(dict.fromkeys(key for key in listed if key != DEFAULT_API_KEY))
+        return own or (DEFAULT_API_KEY,)
 
 
 class ProcessingSettings(Section):
@@ -168,6 +211,8 @@ def _from_text(section: str, key: str, text: str) -> object:
     holder = Settings.model_fields.get(section)
     fields = getattr(holder.annotation, "model_fields", {}) if holder else {}
     kind = fields[key].annotation if key in fields else str
+    if get_origin(kind) is list:
+        return text.replace(",", " ").split()
     if kind not in (int, float, bool):
         return text
     try:
@@ -190,9 +235,12 @@ def _explain(
 def _place(
     at: tuple[str, ...], path: Path, lines: Mapping[tuple[str, ...], int], sources: Mapping[tuple[str, ...], str]
 ) -> str:
-    if at in sources:
-        return sources[at]
-    return f"{path}, line {lines[at]}" if at in lines else str(path)
+    for known in (at, at[:2]):  # an entry of a list stands where the list stands
+        if known in sources:
+            return sources[known]
+        if known in lines:
+            return f"{path}, line {lines[known]}"
+    return str(path)
 
 
 def _allowed(at: tuple[str, ...], mistake: Mapping[str, Any]) -> str:
@@ -200,8 +248,8 @@ def _allowed(at: tuple[str, ...], mistake: Mapping[str, Any]) -> str:
         owner = Settings.model_fields[at[0]].annotation if len(at) > 1 else Settings
         known = ", ".join(getattr(owner, "model_fields", {}))
         return f"unknown key; known here: {known}"
-    if at == ("server", "api_key"):
-        return "must be 8 or more visible ASCII characters without spaces"
+    if at[:2] in {("server", "api_key"), ("server", "api_keys")} and mistake["type"].startswith("string"):
+        return f"must be {KEY_RULE}"
     message: str = mistake["msg"].removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 

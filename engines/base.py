@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qwen_shots.errors import QueueFull
 from qwen_shots.scoring import Reading
 
 Picture = NDArray[np.uint8]
@@ -82,6 +83,18 @@ class Engine(Protocol):
     @property
     def failure(self) -> str | None:
         """With FAILED: why, in a sentence for the operator. Else None."""
+
+    @property
+    def queue_depth(self) -> int:
+        """Shots that wait."""
+
+    @property
+    def full(self) -> QueueFull | None:
+        """Why no further shot can wait; None while one can."""
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until the shots that wait now will be through, at the measured rate."""
 
     async def start(self) -> None:
         """Begin to load. Returns at once; `status` tells when it is done."""

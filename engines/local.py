@@ -12,7 +12,7 @@ from engines.pixels import fit_shot, token_count
 from engines.replica import Replica
 from engines.scheduler import Pending, ShotQueue
 from engines.worker import Ready
-from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost
+from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class LocalEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._queue = ShotQueue(settings.server.max_queue_shots)
+        self._queue = ShotQueue(settings.server.max_queue_shots, settings.server.max_queue_tokens)
         self._info = EngineInfo(settings.model.name)
         self._first: Ready | None = None
         self._replicas: dict[int, Replica] = {}
@@ -58,6 +58,16 @@ class LocalEngine:
     def queue_depth(self) -> int:
         """Shots that wait."""
         return len(self._queue)
+
+    @property
+    def full(self) -> QueueFull | None:
+        """Why no further shot can wait; None while one can."""
+        return self._queue.full
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until what waits now will be through."""
+        return self._queue.retry_after
 
     @property
     def pids(self) -> list[int]:

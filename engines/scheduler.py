@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -45,13 +45,20 @@ class ShotQueue:
 
     Args:
         max_shots: shots that may wait.
+        max_tokens: tokens that may wait; the shot that reaches it is still taken.
+
+    Attributes:
+        servers: engines that take shots now; the time that others have to wait is shared by them.
     """
 
-    def __init__(self, max_shots: int) -> None:
+    def __init__(self, max_shots: int, max_tokens: int) -> None:
         self._max_shots = max_shots
-        self._waiting: deque[Pending] = deque()
+        self._max_tokens = max_tokens
+        self._tokens = 0
+        self._waiting: OrderedDict[Pending, None] = OrderedDict()  # a set that keeps its order
         self._arrived = asyncio.Event()
         self._seconds_a_shot = SECONDS_A_SHOT_AT_FIRST
+        self.servers = 1
 
     def __len__(self) -> int:
         """Shots that wait for an engine."""
@@ -60,20 +67,32 @@ class ShotQueue:
     @property
     def retry_after(self) -> int:
         """Seconds until the shots that wait now will be through, at the measured rate."""
-        return min(MAX_RETRY_AFTER, max(1, math.ceil(len(self._waiting) * self._seconds_a_shot)))
+        seconds = len(self._waiting) * self._seconds_a_shot / max(1, self.servers)
+        return min(MAX_RETRY_AFTER, max(1, math.ceil(seconds)))
+
+    @property
+    def full(self) -> QueueFull | None:
+        """Why no further shot can wait; None while one can."""
+        if len(self._waiting) >= self._max_shots:
+            limit = f"{self._max_shots} shots are waiting, which is the most (server.max_queue_shots)"
+        elif self._tokens >= self._max_tokens:
+            limit = f"shots of {self._max_tokens} tokens are waiting, which is the most (server.max_queue_tokens)"
+        else:
+            return None
+        return QueueFull(f"{limit}; try again later", self.retry_after)
 
     def put(self, shot: ShotPictures, tokens: int) -> asyncio.Future[ShotReading]:
-        """Queue a shot.
+        """Queue a shot. When its answer is cancelled, it leaves the queue.
 
         Raises:
-            QueueFull: the queue holds as many shots as it may.
+            QueueFull: the queue holds as many shots or tokens as it may.
         """
-        if len(self._waiting) >= self._max_shots:
-            raise QueueFull(
-                f"{self._max_shots} shots are waiting, which is the most; try again later", self.retry_after
-            )
+        if full := self.full:
+            raise full
         answer: asyncio.Future[ShotReading] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Pending(shot, tokens, answer))
+        pending = Pending(shot, tokens, answer)
+        answer.add_done_callback(lambda _: self._leave(pending))
+        self._join(pending)
         self._arrived.set()
         return answer
 
@@ -88,14 +107,14 @@ class ShotQueue:
     def _take_now(self, budget: int) -> list[Pending]:
         batch: list[Pending] = []
         while self._waiting:
-            head = self._waiting[0]
-            if head.answer.done():  # its client went away
-                self._waiting.popleft()
-                continue
-            if batch and head.tokens > budget:
+            pending = next(iter(self._waiting))
+            gone = pending.answer.done()  # its client went away just now
+            if batch and not gone and pending.tokens > budget:
                 break
-            budget -= head.tokens
-            batch.append(self._waiting.popleft())
+            self._leave(pending)
+            if not gone:
+                budget -= pending.tokens
+                batch.append(pending)
         return batch
 
     def give_back(self, batch: Iterable[Pending]) -> None:
@@ -105,15 +124,27 @@ class ShotQueue:
             pending.tries += 1
             if pending.tries >= MAX_TRIES:
                 pending.settle(EngineLost("the engine stopped twice while it held the shot"))
-            else:
+            elif not pending.answer.done():
                 again.append(pending)
-        self._waiting.extendleft(reversed(again))
+        for pending in reversed(again):
+            self._join(pending)
+            self._waiting.move_to_end(pending, last=False)
         self._arrived.set()
 
     def fail_all(self, error: QwenShotsError) -> None:
         """Answer everybody who waits with an error."""
-        while self._waiting:
-            self._waiting.popleft().settle(error)
+        for pending in list(self._waiting):
+            self._leave(pending)
+            pending.settle(error)
+
+    def _join(self, pending: Pending) -> None:
+        self._waiting[pending] = None
+        self._tokens += pending.tokens
+
+    def _leave(self, pending: Pending) -> None:
+        if pending in self._waiting:
+            del self._waiting[pending]
+            self._tokens -= pending.tokens
 
     def measured(self, shots: int, seconds: float) -> None:
         """Learn from a batch that took `seconds`."""

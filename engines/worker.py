@@ -15,7 +15,7 @@ import numpy as np
 from engines.base import EngineInfo, ShotPictures, ShotReading
 from lifeline import end_with_parent
 from model_loader import PictureSpec
-from qwen_shots.errors import CannotLoad, QwenShotsError, ShotFailed
+from qwen_shots.errors import CannotLoad, OutOfMemory, QwenShotsError, ShotFailed
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -142,8 +142,9 @@ def answer_all(look: Look, shots: Sequence[ShotPictures]) -> list[Answer]:
             raise
         if len(shots) == 1:
             log.exception("a shot failed")
-            what = "there is not enough GPU memory for it" if kind == "OutOfMemoryError" else "the model failed on it"
-            return [ShotFailed(f"the shot could not be analysed: {what}; the server's log says more")]
+            if kind == "OutOfMemoryError":
+                return [OutOfMemory("not even the shot alone fits; lower model.max_frame_tokens, or send it later")]
+            return [ShotFailed("the shot could not be analysed: the model failed on it; the server's log says more")]
     # Outside the except block: there the exception would still hold the failed batch's memory.
     gc.collect()
     half = len(shots) // 2

@@ -11,7 +11,9 @@ QwenShotsError
   + Unavailable             nothing is wrong with the input: try again later
       + EngineLoading       the model is still being loaded
       + EngineLost          the engine died while it held the shot
+      + OutOfMemory         the GPU had no room for the shot
       + QueueFull           more work is waiting than the queue holds
+      + TooSlow             no answer within the time that a request may take
       + Draining            the server is being stopped
 
 Every error carries a `detail` for people: it names the field and the limit, and never repeats what was sent.
@@ -112,11 +114,25 @@ class EngineLost(Unavailable):
     title = "The engine stopped while it held the shot"
 
 
+class OutOfMemory(Unavailable):
+    """The GPU had no room for the shot, though it was looked at alone."""
+
+    slug = "out-of-memory"
+    title = "There was not enough GPU memory for the shot"
+
+
 class QueueFull(Unavailable):
     """More work is waiting than the queue holds."""
 
     slug = "queue-full"
     title = "The server is busy"
+
+
+class TooSlow(Unavailable):
+    """No answer came within the time that a request may take."""
+
+    slug = "timeout"
+    title = "The shot took too long"
 
 
 class Draining(Unavailable):

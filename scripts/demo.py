@@ -93,7 +93,7 @@ def _run(console: Console, film: Path, model: str | None, port: int) -> int:
         console.print("starting a server and finding the shots")
         shots = _find_shots(console, film, server, log)
         with ShotClient(
-            local_address(settings), settings.server.api_key, batch_size=settings.processing.max_batch_size
+            local_address(settings), settings.server.keys[0], batch_size=settings.processing.max_batch_size
         ) as client:
             health = _wait_until_healthy(client, server, log)
             console.print(f"the server is healthy (device: {health.device}); looking at {len(shots)} shots")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
+from qwen_shots.errors import QueueFull
 from qwen_shots.scoring import Reading
 
 
@@ -19,6 +20,9 @@ class FakeEngine:
         self.closed = False
         self.delay = 0.0
         self.looking = 0
+        self.queue_depth = 0
+        self.full: QueueFull | None = None
+        self.retry_after = 1
         self._attributes = attributes
         self._on_look = on_look
 

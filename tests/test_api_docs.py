@@ -10,7 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from engines.base import ShotPictures
-from qwen_shots.errors import EngineLoading, NotANumber, QueueFull
+from qwen_shots.errors import NotANumber, QueueFull
+from security import TIMED_OUT
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
@@ -73,7 +74,7 @@ def test_the_examples_of_problems_are_what_the_server_says(client: TestClient, s
         client.post("/analyze", json=many),
     ]
     examples = problems_in(client)
-    for error in (QueueFull("full", 7), NotANumber("no number"), EngineLoading("loading")):
+    for error in (QueueFull("full", 7), NotANumber("no number")):
 
         def fail(_: ShotPictures, error: Exception = error) -> None:
             raise error
@@ -81,9 +82,10 @@ def test_the_examples_of_problems_are_what_the_server_says(client: TestClient, s
         app = create_app(settings, FakeEngine(list(settings.attributes), fail))
         with TestClient(app, headers=AUTH, client=("127.0.0.1", 5000)) as broken:
             said.append(broken.post("/analyze", json=shot(1)))
-    assert {str(answer.status_code) for answer in said} == set(examples)
+    slow = str(TIMED_OUT)  # tests/test_security.py holds that one against the server
+    assert {str(answer.status_code) for answer in said} == set(examples) - {slow}
     for answer in said:
         body, example = answer.json(), examples[str(answer.status_code)]
         assert (body["type"], body["title"], body["status"]) == (example["type"], example["title"], example["status"])
-        if answer.status_code < 429:
+        if answer.status_code < 500:
             assert body["detail"] == example["detail"]

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "problems": {"qwen_shots"},
     "telemetry": set(),
     "wire": {"qwen_shots"},
-    "security": {"problems", "settings"},
+    "security": {"problems", "qwen_shots", "settings"},
     "api_docs": {"problems", "qwen_shots"},
     "model_files": {"qwen_shots"},
     "model_hub": {"model_files", "qwen_shots"},

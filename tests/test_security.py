@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from api_docs import PROBLEMS
+from problems import TYPE_PREFIX
 from security import Gatekeeper
 from server import create_app
 from settings import Settings
@@ -121,6 +125,74 @@ def test_a_body_that_stops_coming_in(monkeypatch: pytest.MonkeyPatch, settings: 
     asyncio.run(Gatekeeper(read_all, settings.server)(scope, receive, send))
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
+    slug, title, detail = PROBLEMS[408]
+    body = json.loads(sent[1]["body"])
+    assert (body["type"], body["title"], body["detail"]) == (TYPE_PREFIX + slug, title, detail)
+
+
+def test_a_body_that_drips(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setattr("security.BODY_PAUSE_SECONDS", 0.2)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def read_all(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    headers = [(b"authorization", AUTH["Authorization"].encode())]
+    scope = {"type": "http", "path": "/analyze", "headers": headers, "client": HERE}
+    asyncio.run(asyncio.wait_for(Gatekeeper(read_all, settings.server)(scope, receive, send), 10))
+    assert sent[0]["status"] == 408
+
+
+def test_bodies_in_memory_have_a_limit_together(settings: Settings) -> None:
+    server = settings.server.model_copy(update={"max_body_mib": 1})
+    statuses: list[int] = []
+    held = asyncio.Event()
+
+    async def read_and_hold(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await held.wait()
+
+    async def scenario() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b" " * 2**20, "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+                assert (b"retry-after", b"5") in message["headers"]
+
+        gate = Gatekeeper(read_and_hold, server)
+        headers = [(b"authorization", AUTH["Authorization"].encode())]
+        scope = {"type": "http", "path": "/analyze", "headers": headers, "client": HERE}
+        tasks = [asyncio.create_task(gate(scope, receive, send)) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        held.set()
+        await asyncio.gather(*tasks)
+        assert gate._held == 0
+
+    asyncio.run(scenario())
+    assert statuses == [503] * 4
+
+
+def test_several_keys(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# the film studio's\nkey-from-a-file\n\n")
+    for address in (HERE, ELSEWHERE):
+        with client_of(settings, address, api_keys=["first-key", "second-key"], api_key_file=str(file)) as client:
+            for key in ("first-key", "second-key", "key-from-a-file"):
+                assert status(client, f"Bearer {key}") == 200
+            for key in ("helloagorevski", "first-ke", "first-key,second-key", "the film studio's"):
+                assert status(client, f"Bearer {key}") == 401
+    with client_of(settings, ELSEWHERE, api_key=OWN, api_keys=["first-key"]) as client:
+        assert status(client, f"Bearer {OWN}") == status(client, "Bearer first-key") == 200
 
 
 def test_the_body_limit(settings: Settings) -> None:

@@ -57,6 +57,28 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: list[str]) -> None
         assert word in caught.value.detail
 
 
+def test_keys_from_a_variable_and_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    variables = {
+        "QWEN_SERVER__SERVER__API_KEYS": "first-key,second-key, third-key",
+        "QWEN_SERVER__SERVER__API_KEY_FILE": str(file),
+    }
+    file.write_text("fourth-key\n")
+    assert load_settings(environ=variables).server.keys == ("first-key", "second-key", "third-key", "fourth-key")
+    assert load_settings(environ={}).server.keys == ("helloagorevski",)
+    for text, words in (("", "no key"), ("sesame street\n", "each line"), ("sés-sésame\n", "ASCII")):
+        file.write_text(text)
+        with pytest.raises(InvalidSettings, match=words) as caught:
+            load_settings(environ=variables)
+        assert "API_KEY_FILE: server.api_key_file" in caught.value.detail
+        assert "same" not in caught.value.detail
+    file.unlink()
+    with pytest.raises(InvalidSettings, match=r"server\.api_key_file: can't be read: No such file"):
+        load_settings(environ=variables)
+    with pytest.raises(InvalidSettings, match="API_KEYS: server.api_keys.1: must be 8 or more"):
+        load_settings(environ={"QWEN_SERVER__SERVER__API_KEYS": "first-key,sesame"})
+
+
 def test_a_variable_that_is_wrong_is_named() -> None:
     with pytest.raises(InvalidSettings, match=r"QWEN_SERVER__SERVER__PORT: server\.port"):
         load_settings(environ={"QWEN_SERVER__SERVER__PORT": "many"})

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from engines.base import ShotPictures, Status
-from qwen_shots.errors import EngineLoading, EngineLost, NotANumber, QueueFull, QwenShotsError
+from qwen_shots.errors import EngineLoading, EngineLost, NotANumber, QueueFull, QwenShotsError, Unavailable
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
@@ -18,7 +18,7 @@ from tests.helpers import AUTH, assert_problem, shot
 ERRORS = [
     (EngineLoading("the model is being loaded"), 503),
     (EngineLost("the engine stopped"), 503),
-    (QueueFull("full", 7), 429),
+    (QueueFull("full", 7), 503),
     (NotANumber("not a number"), 500),
 ]
 
@@ -41,7 +41,8 @@ def test_a_shot(settings: Settings, error: QwenShotsError, status: int) -> None:
     with client_whose_engine_says(settings, error) as client:
         answer = client.post("/analyze", json=shot(1))
         assert_problem(answer, status, error.detail)
-        assert answer.headers.get("retry-after") == {429: "7", 503: "5"}.get(status)
+        expected = str(error.retry_after) if isinstance(error, Unavailable) else None
+        assert answer.headers.get("retry-after") == expected
 
 
 @pytest.mark.parametrize(("error", "status"), ERRORS)
@@ -110,6 +111,41 @@ def test_loading_and_draining_are_told_before_the_body_is_checked(
     for answer, word in ((loading, "loaded"), (draining, "stopped")):
         assert_problem(answer, 503, word)
         assert "retry-after" in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/analyze", "/analyze_batch"])
+def test_a_full_queue_is_told_before_the_body_is_read(client: TestClient, engine: FakeEngine, path: str) -> None:
+    engine.full = QueueFull("full", 7)
+    answer = client.post(path, content="not even JSON")
+    assert_problem(answer, 503, "full")
+    assert answer.headers["retry-after"] == "7"
+    engine.full, engine.queue_depth = None, 10**6
+    assert_problem(client.post(path, content="not even JSON"), 503, "server.max_queue_shots")
+
+
+def of_one_second(settings: Settings) -> Settings:
+    return settings.model_copy(update={"server": settings.server.model_copy(update={"request_timeout": 1})})
+
+
+def test_a_shot_that_takes_too_long_costs_no_other(settings: Settings) -> None:
+    def slow_once(_: ShotPictures) -> None:
+        engine.delay = 3600
+
+    engine = FakeEngine(list(settings.attributes), slow_once)
+    with TestClient(create_app(of_one_second(settings), engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
+        rows = client.post("/analyze_batch", json={"shots": [shot(1)]}).json()
+        assert len(rows["results"]) == 1
+        answer = client.post("/analyze", json=shot(1))
+        assert_problem(answer, 503, "1 s", "server.request_timeout")
+        assert answer.json()["type"] == "urn:qwen-shots:error:timeout"
+        assert engine.looking == 0
+
+
+def test_what_is_not_done_when_a_stop_runs_out_of_time_is_told_so(client: TestClient, engine: FakeEngine) -> None:
+    engine.delay = 3600
+    client.app.state.out_of_time.set()  # type: ignore[attr-defined]
+    assert_problem(client.post("/analyze", json=shot(1)), 503, "being stopped")
+    assert engine.looking == 0
 
 
 @pytest.mark.parametrize("path", ["/analyze", "/analyze_batch"])

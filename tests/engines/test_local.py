@@ -22,7 +22,7 @@ from engines.packing import Branches
 from engines.runner import ModelRunner, Prompts
 from engines.scheduler import ShotQueue
 from engines.worker import Answer, answer_all
-from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull, ShotFailed
+from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, OutOfMemory, QueueFull, ShotFailed
 from settings import Settings
 from tests.helpers import LAST_NORM, assert_same, damaged, scene
 
@@ -121,7 +121,7 @@ def test_a_process_that_can_not_be_started(settings: Settings, monkeypatch: pyte
 
 def test_the_queue_fills_batches_up_to_the_budget() -> None:
     async def scenario() -> None:
-        queue = ShotQueue(max_shots=4)
+        queue = ShotQueue(max_shots=4, max_tokens=1000)
         answers = [queue.put(SHOT, tokens) for tokens in (60, 40, 10, 500)]
         with pytest.raises(QueueFull) as full:
             queue.put(SHOT, 1)
@@ -130,6 +130,40 @@ def test_the_queue_fills_batches_up_to_the_budget() -> None:
         batch = await queue.take(budget=70)
         assert [pending.tokens for pending in batch] == [60, 10]
         assert [pending.tokens for pending in await queue.take(budget=70)] == [500]
+
+    asyncio.run(scenario())
+
+
+def test_the_queue_is_full_by_tokens_too_and_who_leaves_makes_room() -> None:
+    async def scenario() -> None:
+        queue = ShotQueue(max_shots=9, max_tokens=100)
+        first, second = queue.put(SHOT, 60), queue.put(SHOT, 60)
+        with pytest.raises(QueueFull, match="max_queue_tokens"):
+            queue.put(SHOT, 1)
+        first.cancel()
+        await asyncio.sleep(0)
+        assert len(queue) == 1
+        third = queue.put(SHOT, 1)
+        queue.fail_all(EngineLost("gone"))
+        assert isinstance(second.exception(), EngineLost)
+        assert isinstance(third.exception(), EngineLost)
+        assert queue.full is None
+
+    asyncio.run(scenario())
+
+
+def test_retry_after_is_computed_from_the_measured_rate() -> None:
+    async def scenario() -> None:
+        queue = ShotQueue(max_shots=10, max_tokens=1000)
+        answers = [queue.put(SHOT, 1) for _ in range(10)]
+        for _ in range(50):
+            queue.measured(shots=4, seconds=8)
+        assert queue.retry_after == 20
+        queue.servers = 4
+        assert queue.retry_after == 5
+        assert queue.full is not None
+        assert queue.full.retry_after == 5
+        assert len(answers) == 10
 
     asyncio.run(scenario())
 
@@ -155,7 +189,7 @@ def test_a_shot_costs_its_words_too(settings: Settings) -> None:
 
 def test_a_shot_that_kills_two_engines_is_given_up() -> None:
     async def scenario() -> None:
-        queue = ShotQueue(max_shots=4)
+        queue = ShotQueue(max_shots=4, max_tokens=1000)
         answer = queue.put(SHOT, 1)
         queue.give_back(await queue.take(10))
         queue.give_back(await queue.take(10))
@@ -178,6 +212,32 @@ def test_a_failing_batch_is_halved_down_to_the_shot_that_is_to_blame() -> None:
     answers = answer_all(look, [SHOT, SHOT, bad, SHOT])
     assert [isinstance(answer, ShotFailed) for answer in answers] == [False, False, True, False]
     assert sizes == [4, 2, 2, 1, 1]
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
+    sizes: list[int] = []
+
+    def look(shots: Sequence[ShotPictures]) -> list[Answer]:
+        sizes.append(len(shots))
+        if len(shots) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [READING] * len(shots)
+
+    assert answer_all(look, [SHOT] * 8) == [READING] * 8
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_a_shot_that_does_not_fit_alone_is_told_so_and_the_next_one_works() -> None:
+    huge = ShotPictures((scene(2, 28, 28),))
+
+    def look(shots: Sequence[ShotPictures]) -> list[Answer]:
+        if any(shot is huge for shot in shots):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [READING] * len(shots)
+
+    first, second = answer_all(look, [huge, SHOT])
+    assert isinstance(first, OutOfMemory)
+    assert second is READING
 
 
 def test_a_broken_gpu_ends_the_process() -> None:
