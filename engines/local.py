@@ -109,8 +109,10 @@ class LocalEngine:
         while True:
             replica = Replica(self._settings, rank)
             self._replicas[rank] = replica
+            came_up = False
             try:
                 ready = await replica.start()
+                came_up = True
                 self._on_ready(rank, ready)
                 pause = FIRST_RESTART_SECONDS
                 await self._serve_until_lost(replica, ready.batch_tokens)
@@ -120,6 +122,10 @@ class LocalEngine:
                     self._failure = error.detail if isinstance(error, CannotLoad) else _died(replica)
                     return
                 self._ready.discard(rank)
+                self._queue.servers = len(self._ready)
+                if not came_up and not self._ready:
+                    # It may never come back, so nobody waits for it.
+                    self._queue.fail_all(EngineLost("the engine stopped and could not be started again yet"))
                 log.error("engine %d stopped (%s); starting it again in %.0f s", rank, error.detail, pause)  # noqa: TRY400
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LAST_RESTART_SECONDS)
@@ -130,18 +136,20 @@ class LocalEngine:
             others = range(1, ready.replicas)
             self._keepers += [asyncio.create_task(self._keep(other)) for other in others]
         self._ready.add(rank)
+        self._queue.servers = len(self._ready)
         log.info("engine %d is ready on %s, %d tokens a batch", rank, ready.info.device, ready.batch_tokens)
 
     async def _serve_until_lost(self, replica: Replica, budget: int) -> None:
         """Serve, and notice a death also while there is nothing to do."""
-        serving = asyncio.create_task(self._serve(replica, budget))
-        lost = asyncio.create_task(replica.wait_lost())
+        tasks = [
+            asyncio.create_task(work) for work in (self._serve(replica, budget), replica.wait_lost(), replica.watch())
+        ]
         try:
-            await asyncio.wait({serving, lost}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            lost.cancel()
-            serving.cancel()
-            await asyncio.gather(serving, lost, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         raise EngineLost("the engine process ended")
 
     async def _serve(self, replica: Replica, budget: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from engines import worker
 from engines.base import ShotPictures
-from engines.worker import Answer, Answers, Failed, Ready, Work
+from engines.worker import Answer, Answers, Beat, Failed, Ready, Work
 from qwen_shots.errors import CannotLoad, EngineLost
 from settings import Settings
 
@@ -25,6 +25,12 @@ CLOSE_SECONDS = 5.0
 # A batch is sized to be short. One that takes this long is stuck in a kernel or a driver, and only the process's end
 # frees it.
 BATCH_SECONDS = 600.0
+# Much earlier than that, a process tells by its beats that it is stuck: none come, or a batch is in hand and it uses no
+# processor time, which a batch that merely takes long does. Counted in looks, not in seconds: when this whole machine
+# was asleep, that is one look.
+LOOK_SECONDS = 1.0
+STUCK_LOOKS = 4
+LEAST_CPU_SECONDS = 0.005  # between two beats; the beats alone use a tenth of that
 
 
 class Replica:
@@ -43,6 +49,7 @@ class Replica:
         self._waiting: dict[int, asyncio.Future[tuple[Answer, ...]]] = {}
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
         self._lost = asyncio.Event()
+        self._beat: Beat | None = None
 
     async def start(self) -> Ready:
         """Spawn the process and wait until the model has answered a first shot.
@@ -85,14 +92,37 @@ class Replica:
         except (OSError, ValueError):
             self._waiting.pop(number, None)
             raise EngineLost("the engine stopped; it is being started again") from None
-        return await answer
+        answers = await answer
+        if len(answers) != len(shots):
+            # Nobody knows which answer is whose.
+            self._process.kill()
+            raise EngineLost("the engine answered for another number of shots; it is being started again")
+        return answers
+
+    async def watch(self) -> None:
+        """Look at the process's beats, for ever; end it when it is stuck."""
+        seen, looks = self._beat, 0
+        while looks < STUCK_LOOKS:
+            await asyncio.sleep(LOOK_SECONDS)
+            looks = 0 if self._moved_since(seen) else looks + 1
+            seen = self._beat
+        log.error("%s is stuck and is ended", self._process.name)
+        self._process.kill()
+
+    def _moved_since(self, seen: Beat | None) -> bool:
+        if self._beat is None or self._beat is seen:
+            return False
+        used = self._beat.cpu_seconds - (seen.cpu_seconds if seen else 0)
+        return not self._waiting or used >= LEAST_CPU_SECONDS
 
     async def close(self) -> None:
         """End the process, by force if it does not go."""
-        with contextlib.suppress(OSError):
-            self._pipe.send(None)
         if self._process.pid is None:
             return
+        if self._waiting:
+            self._process.kill()  # nobody waits for this batch any more, and a stuck process reads no message
+        with contextlib.suppress(OSError):
+            self._pipe.send(None)
         await asyncio.to_thread(self._process.join, CLOSE_SECONDS)
         if self._process.is_alive():
             self._process.kill()
@@ -131,6 +161,8 @@ class Replica:
                 _settle(self._ready, message)
             case Failed(detail):
                 _settle(self._ready, CannotLoad(detail))
+            case Beat():
+                self._beat = message
             case Answers(number, answers):
                 _settle(self._waiting.pop(number), answers)
             case None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -28,6 +31,9 @@ Look = Callable[[Sequence[ShotPictures]], Sequence[Answer]]
 # this is some 30 shots of three full pictures and six attributes.
 CPU_BATCH_TOKENS = 6_144
 GPU_BATCH_TOKENS = 36_864
+
+
+BEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,35 @@ class Answers:
     answers: tuple[Answer, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life, every `BEAT_SECONDS`.
+
+    Attributes:
+        cpu_seconds: processor time of the process so far; it stands still in one that is stuck.
+    """
+
+    cpu_seconds: float
+
+
+class _Sender:
+    """Sends from two threads, one message at a time."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, message: Answers | Beat) -> None:
+        with self._lock:
+            self._pipe.send(message)
+
+    def beat_for_ever(self) -> None:
+        with contextlib.suppress(OSError):  # the server is gone, and the lifeline ends this process
+            while True:
+                self.send(Beat(time.process_time()))
+                time.sleep(BEAT_SECONDS)
+
+
 def main(pipe: Connection, settings: Settings, rank: int) -> None:
     """Load, then answer until the server closes the pipe or dies."""
     # Ctrl-C and SIGTERM reach the whole process group. The server decides when its engines end.
@@ -92,8 +127,10 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
         pipe.send(Failed(f"loading {settings.model.name} failed with {type(error).__name__}: {error}"))
         return
     pipe.send(ready)
+    sender = _Sender(pipe)
+    threading.Thread(target=sender.beat_for_ever, name="beat", daemon=True).start()
     while (work := _receive(pipe)) is not None:
-        pipe.send(Answers(work.number, tuple(answer_all(look, work.shots))))
+        sender.send(Answers(work.number, tuple(answer_all(look, work.shots))))
 
 
 def _receive(pipe: Connection) -> Work | None:

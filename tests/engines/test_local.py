@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from engines import worker
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine, _tokens
 from engines.packing import Branches
+from engines.replica import Replica
 from engines.runner import ModelRunner, Prompts
 from engines.scheduler import ShotQueue
 from engines.worker import Answer, answer_all
@@ -87,6 +89,67 @@ def test_a_stuck_engine_is_ended_and_no_shot_is_lost(
         assert pid not in engine.pids
         assert "did not answer within" in caplog.text
         await engine.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_stopped_engine_is_noticed_within_five_seconds_and_no_shot_is_lost(settings: Settings, *, busy: bool) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        await engine.start()
+        await until_healthy(engine)
+        expected = await engine.look(SHOT)
+        (pid,) = engine.pids
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        shots = [asyncio.create_task(engine.look(SHOT)) for _ in range(5 * busy)]
+        await until(lambda: engine.status is Status.DEGRADED)
+        assert time.monotonic() - began < 6  # 5, and what a busy machine adds
+        await until_healthy(engine)
+        for answer in [*await asyncio.gather(*shots), await engine.look(SHOT)]:
+            assert_same(answer, expected)
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_answers_half_a_batch_leaves_nobody_waiting(settings: Settings) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        await engine.start()
+        await until_healthy(engine)
+        (replica,) = engine._replicas.values()
+        exact = replica._on_message
+
+        def halve(message: object) -> None:
+            if isinstance(message, worker.Answers):
+                message = worker.Answers(message.number, message.answers[:-1])
+            exact(message)
+
+        replica._on_message = halve  # type: ignore[method-assign]
+        answers = await asyncio.wait_for(asyncio.gather(*(engine.look(SHOT) for _ in range(4))), 60)
+        assert all(isinstance(answer, ShotReading) for answer in answers)
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_takes_long_is_not_taken_for_stuck(settings: Settings) -> None:
+    async def scenario() -> None:
+        replica = Replica(settings, 0)
+        replica._waiting[0] = asyncio.get_running_loop().create_future()
+        working, idle = worker.Beat(0.5), worker.Beat(0.5004)
+        replica._beat = working
+        assert replica._moved_since(None)
+        assert not replica._moved_since(working)
+        replica._beat = idle
+        assert not replica._moved_since(working)
+        replica._beat = worker.Beat(0.9)
+        assert replica._moved_since(idle)
+        replica._waiting.clear()
+        replica._beat = worker.Beat(0.9001)
+        assert replica._moved_since(worker.Beat(0.9))
 
     asyncio.run(scenario())
 
