@@ -21,6 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 from watchfiles import Change, watch
 
+from connections import protocol_for
 from lifeline import end_with_parent
 from qwen_shots.errors import InvalidSettings
 from settings import Settings, config_path, load_settings
@@ -32,7 +33,13 @@ HERE = Path(__file__).parent
 CreateApp = Callable[[Settings], FastAPI]
 
 # For uvicorn in every mode. No proxy headers: they would let anybody claim to be this machine.
-OPTIONS: dict[str, Any] = {"proxy_headers": False, "server_header": False, "access_log": False, "log_config": None}
+OPTIONS: dict[str, Any] = {
+    "proxy_headers": False,
+    "server_header": False,
+    "access_log": False,
+    "log_config": None,
+    "ws": "none",
+}
 
 
 # How long answers that are being sent may still take when the port is closed.
@@ -52,7 +59,8 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, drain_seconds: float) -> None:
-        super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS))
+        http = protocol_for(app.state.metrics)
+        super().__init__(uvicorn.Config(app, http=http, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS))
         self._state = app.state
         self._drain_seconds = drain_seconds
         self._drain_until = math.inf

@@ -73,3 +73,9 @@ class RequestLog:
         # Whoever watches the server asks every few seconds.
         level = logging.DEBUG if route in WATCHED else logging.INFO
         log.log(level, "%s %s %s %.0f ms id=%s", scope["method"], route, status, seconds * 1000, request_id)
+
+
+def note_unparsable(metrics: Metrics, request_id: str) -> None:
+    """Count and log an answer to what could not be read as a request."""
+    metrics.requests.labels("other", "400").inc()
+    log.info("not HTTP 400 id=%s", request_id)

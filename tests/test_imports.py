@@ -28,13 +28,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analyzer": {"engines", "qwen_shots", "settings"},
     "lifeline": set(),
     "intake": {"engines", "problems", "qwen_shots", "wire"},
-    "process": {"lifeline", "qwen_shots", "settings"},
+    "connections": {"problems", "telemetry"},
+    "process": {"connections", "lifeline", "qwen_shots", "settings"},
     "server": {
         "analyzer", "api_docs", "engines", "intake", "problems", "process", "qwen_shots", "security", "settings",
         "telemetry", "wire",
     },
 }  # fmt: skip
-WEB_ROOMS = {"server", "intake", "process", "security", "problems", "api_docs", "telemetry"}
+WEB_ROOMS = {"server", "connections", "intake", "process", "security", "problems", "api_docs", "telemetry"}
 TORCH_ROOMS = {"model_loader", "engines"}
 
 

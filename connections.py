@@ -1,0 +1,103 @@
+"""What a connection may do before it is a request: how long its headers take, and how one that is none is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from problems import MEDIA_TYPE, TYPE_PREFIX
+from telemetry import Metrics, note_unparsable
+
+# From the first moment of a connection, or the first byte of a further request on it, to the end of the headers; and
+# how long a client may leave an answer unread that does not fit into the system's buffers.
+PATIENCE_SECONDS = 15.0
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that closes connections whose headers do not end, and counts what it can't read as a request."""
+
+    metrics: Metrics
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._headers_end: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for headers."""
+        super().connection_made(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on while there are no whole headers; no longer when there are."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._headers_end is None:
+            self._await_headers()
+
+    def on_response_complete(self) -> None:
+        """Headers of a next request that have begun already get their time from here."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0] and self.cycle.response_complete and self._headers_end is None:
+            self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stop_waiting()
+        if self._unread is not None:
+            self._unread.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Called when the client does not read."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Called when it reads again."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def send_400_response(self, msg: str) -> None:
+        """A problem body, a count and a line in the log, as for every other answer."""
+        request_id = uuid.uuid4().hex
+        problem = {
+            "type": TYPE_PREFIX + "not-http",
+            "title": "The request is not valid HTTP",
+            "status": 400,
+            "detail": "the request line or the headers are broken or too long",
+            "request_id": request_id,
+        }
+        body = json.dumps(problem).encode()
+        headers = [
+            ("Content-Type", MEDIA_TYPE),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+            ("X-Request-ID", request_id),
+        ]
+        note_unparsable(self.metrics, request_id)
+        for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body)):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        self.transport.close()
+
+    def _await_headers(self) -> None:
+        self._headers_end = self.loop.call_later(PATIENCE_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._headers_end is not None:
+            self._headers_end.cancel()
+            self._headers_end = None
+
+
+def protocol_for(metrics: Metrics) -> type[PatientProtocol]:
+    """The protocol, bound to the counters of one app; uvicorn makes one of it for each connection."""
+    return type("BoundProtocol", (PatientProtocol,), {"metrics": metrics})

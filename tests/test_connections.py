@@ -1,0 +1,83 @@
+"""Connections that never become a request."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from process import DrainingServer
+from server import create_app
+from settings import Settings
+from tests.fakes import FakeEngine
+from tests.helpers import AUTH, free_port, shot
+
+PATIENCE = 0.5
+
+
+@pytest.fixture
+def port(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A server on the fake engine, in a thread, whose patience is short."""
+    monkeypatch.setattr("connections.PATIENCE_SECONDS", PATIENCE)
+    engine = FakeEngine(list(settings.attributes))
+    engine.delay = 2 * PATIENCE
+    server = DrainingServer(create_app(settings, engine), drain_seconds=5)
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield port
+        server.should_exit = True
+        thread.join()
+
+
+def seconds_until_closed(connection: socket.socket) -> float:
+    began = time.monotonic()
+    connection.settimeout(10)
+    while connection.recv(65536):
+        pass
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET /health HTTP/1.1\r\nHost: here\r\n"])
+def test_headers_that_do_not_end(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(sent)
+        assert PATIENCE * 0.5 < seconds_until_closed(connection) < PATIENCE + 3
+
+
+def test_headers_of_a_second_request_that_do_not_end(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /health HT")
+        assert seconds_until_closed(connection) < PATIENCE + 3
+
+
+def test_a_good_request_may_take_longer_than_headers_may(port: int) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=AUTH) as client:
+        for _ in range(2):
+            assert client.post("/analyze", json=shot(1)).status_code == 200
+            time.sleep(2 * PATIENCE)
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\r\n\r\n", b"GET /a b HTTP/1.1\r\n\r\n", b"GET /" + b"x" * 70_000])
+def test_what_is_no_request_gets_a_problem_and_is_counted(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(sent)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        body = json.loads(answer.read())
+    assert (answer.status, answer.getheader("content-type")) == (400, "application/problem+json")
+    assert body["request_id"] == answer.getheader("x-request-id")
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=AUTH).text
+    assert 'qwen_requests_total{route="other",status="400"} 1.0' in metrics
