@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,6 +88,28 @@ def test_work_in_hand_is_finished_and_new_work_refused(port: int, tmp_path: Path
             assert answer.result().status_code == 200
             assert [row["shot_id"] for row in answer.result().json()["results"]] == [0, 1, 2, 3, 4]
         assert process.wait(timeout=30) == 0
+
+
+def test_a_stop_that_runs_out_of_time_answers_everybody_and_ends_in_order(port: int, tmp_path: Path) -> None:
+    # 10 requests of 10 shots of 10 frames: more than a second's work, whatever the machine.
+    images = [encode(scene(frame, 392, 672)) for frame in range(10)]
+    body = {"shots": [shot(number, images=images) for number in range(10)]}
+    environ = server_environment(port, SERVER__DRAIN_TIMEOUT="1")
+    with (
+        running_server(environ, port, tmp_path / "log") as (url, process),
+        httpx.Client(base_url=url, headers=AUTH, timeout=60) as client,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        accepted = [pool.submit(client.post, "/analyze_batch", json=body) for _ in range(10)]
+        wait_for(lambda: "qwen_queue_shots 0.0" not in client.get("/metrics").text)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        statuses = {answer.result().status_code for answer in accepted}
+        assert process.wait(timeout=30) == 0
+        assert time.monotonic() - began < 8
+    assert statuses <= {200, 503}
+    assert 503 in statuses
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("reload", ["false", "true"])
