@@ -29,6 +29,12 @@ MAX_SIDE = 16_384  # just above WebP's own 16,383
 MAX_PIXELS = 7680 * 4320  # 8K UHD, the largest frame of a film
 MAX_RATIO = 20
 
+# A progressive JPEG is decoded in passes over the whole picture, 10 as encoders write it; a file of some kB can ask for
+# thousands, each 9 ms at 8K. So many passes may a picture have, and the largest one fewer.
+MAX_SCANS = 100
+MAX_PIXELS_SCANNED = 20 * MAX_PIXELS
+START_OF_SCAN = b"\xff\xda"
+
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,6 +67,8 @@ def decode_picture(encoded: str, field: str) -> Picture:
     try:
         with _open(data, field) as image:
             _check_size(image.width, image.height, field)
+            if image.format == "JPEG":
+                _check_scans(data, image.width * image.height, field)
             if getattr(image, "is_animated", False):
                 raise InvalidPicture(f"{field} is animated; send one still picture a frame")
             _scale_key(image)
@@ -106,6 +114,12 @@ def _check_size(width: int, height: int, field: str) -> None:
         raise InvalidPicture(_too_large(field))
     if max(width, height) > MAX_RATIO * min(width, height):
         raise InvalidPicture(f"{field} is too narrow: one side may be at most {MAX_RATIO} times the other")
+
+
+def _check_scans(data: bytes, pixels: int, field: str) -> None:
+    scans = data.count(START_OF_SCAN)  # the coded data itself never holds these two bytes
+    if scans > MAX_SCANS or scans * pixels > MAX_PIXELS_SCANNED:
+        raise InvalidPicture(f"{field} is a JPEG of too many scans: {MAX_SCANS} are allowed, 20 at 7680 x 4320")
 
 
 def _too_large(field: str) -> str:

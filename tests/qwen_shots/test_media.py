@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import struct
 import warnings
 import zlib
@@ -313,3 +315,20 @@ def test_fit_picture() -> None:
     expected = Image.fromarray(picture).resize((588, 336), Image.Resampling.BICUBIC)
     assert (small == np.asarray(expected)).all()
     assert fit_picture(small, factor=28, max_tokens=256) is small
+
+
+@pytest.mark.parametrize(
+    ("side", "scans", "fine"), [(64, 80, True), (64, 200, False), (4096, 10, True), (4096, 90, False)]
+)
+def test_a_jpeg_of_too_many_scans_is_refused_before_they_are_decoded(side: int, scans: int, *, fine: bool) -> None:
+    file = io.BytesIO()
+    Image.new("L", (side, side), 90).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data.rindex(b"\xff\xda")
+    data = data[:last] + data[last:-2] * (scans - data.count(b"\xff\xda") + 1) + data[-2:]
+    encoded = base64.b64encode(data).decode()
+    if fine:
+        assert decode_picture(encoded, "images[0]").shape == (side, side, 3)
+        return
+    with pytest.raises(InvalidPicture, match="images.0. is a JPEG of too many scans"):
+        decode_picture(encoded, "images[0]")
