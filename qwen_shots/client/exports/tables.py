@@ -1,0 +1,78 @@
+"""CSV (RFC 4180), JSON lines and Parquet: a row a shot, the failed ones with their reason."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qwen_shots.client.selection import NUMBERS, TEXTS, score_names, values_of
+from qwen_shots.client.store import ShotRecord
+from qwen_shots.errors import InvalidInput
+
+# A spreadsheet runs a cell that begins so.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_csv(shots: Sequence[ShotRecord]) -> str:
+    """A header and a row a shot, lines ended as RFC 4180 has it.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, _columns(shots))
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in _row(shot).items()} for shot in shots)
+    return buffer.getvalue()
+
+
+def to_jsonl(shots: Sequence[ShotRecord]) -> str:
+    """A JSON object a line, with the evidence where it was asked for."""
+    return "".join(f"{json.dumps(_object(shot), ensure_ascii=False)}\n" for shot in shots)
+
+
+def write_parquet(shots: Sequence[ShotRecord], file: Path) -> None:
+    """Write the columns of the CSV, with types.
+
+    Raises:
+        InvalidInput: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise InvalidInput("Parquet needs pyarrow: pip install pyarrow") from None
+    kinds = {name: pa.string() for name in (*TEXTS, "error")} | {"shot": pa.int64()}
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in _columns(shots)])
+    parquet.write_table(pa.Table.from_pylist([_row(shot) for shot in shots], schema), file)
+
+
+def _columns(shots: Sequence[ShotRecord]) -> list[str]:
+    return [*NUMBERS, *TEXTS, *score_names(shots).values(), "error"]
+
+
+def _row(shot: ShotRecord) -> dict[str, float | str | None]:
+    return {**values_of(shot), "error": f"{shot.error.title}: {shot.error.detail}" if shot.error else None}
+
+
+def _cell(value: float | str | None) -> float | str | None:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def _object(shot: ShotRecord) -> dict[str, Any]:
+    return {
+        "shot": shot.number,
+        "start": shot.start,
+        "end": shot.end,
+        "duration": shot.duration,
+        "name": shot.name,
+        "caption": shot.caption,
+        "audio": shot.audio_class,
+        "scores": dict(shot.scores),
+        "evidence": shot.evidence.model_dump() if shot.evidence else None,
+        "error": asdict(shot.error) if shot.error else None,
+    }

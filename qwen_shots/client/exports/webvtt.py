@@ -1,0 +1,27 @@
+"""Captions as WebVTT (W3C), to be seen over the film."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from qwen_shots.client.exports.text import one_line
+from qwen_shots.client.store import ShotRecord
+
+
+def to_webvtt(shots: Sequence[ShotRecord]) -> str:
+    """A cue a captioned shot, in order of time, named by the shot's number."""
+    ordered = sorted(shots, key=lambda shot: shot.start)
+    return "\n".join(["WEBVTT\n", *(_cue(shot, text) for shot in ordered if (text := one_line(shot.caption or "")))])
+
+
+def _cue(shot: ShotRecord, caption: str) -> str:
+    # A cue that ends with its start would never be seen.
+    start = round(shot.start * 1000)
+    end = max(start + 1, round(shot.end * 1000))
+    return f"{shot.number}\n{_clock(start)} --> {_clock(end)}\n{escape(caption, quote=False)}\n"
+
+
+def _clock(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
