@@ -68,9 +68,8 @@ class Film:
 
     @property
     def sound(self) -> AudioStream | None:
-        """The first sound track; None for a silent film."""
-        tracks = self.container.streams.audio
-        return tracks[0] if tracks else None
+        """The track that a player plays: the default one, no commentary or description; None for a silent film."""
+        return min(self.container.streams.audio, key=_side_role, default=None)
 
 
 @contextmanager
@@ -110,11 +109,21 @@ def _why_not(path: Path, error: FFmpegError) -> NotAFilm | FilmCutShort:
 def _video_of(container: InputContainer, path: Path) -> VideoStream:
     from av.stream import Disposition
 
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:  # a cover is no film
-            stream.thread_type = "AUTO"
-            return stream
-    raise NoVideoStream(f"{path.name} holds no moving picture")
+    # A cover is no film.
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise NoVideoStream(f"{path.name} holds no moving picture")
+    stream = min(moving, key=_side_role)
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _side_role(stream: VideoStream | AudioStream) -> tuple[bool, bool]:
+    """The smaller, the more a track is the film itself; equal ones count in the file's order."""
+    from av.stream import Disposition
+
+    beside = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired
+    return bool(stream.disposition & beside), not stream.disposition & Disposition.default
 
 
 def frames(path: Path) -> Iterator[FilmFrame]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from qwen_shots.client.film import FilmFrame, frames
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 FRAMES = 5
-MAX_SIDE = 1280
+# The server looks at 256 tokens of 28 x 28 pixels a picture (its model.max_frame_tokens): this much of any shape.
+MAX_SIDE = 720
 JPEG_QUALITY = 90
 
 # From here on, films are made in BT.709 colour; FFmpeg takes BT.601 for all that do not say.
@@ -40,10 +41,10 @@ class Still:
     jpeg: bytes
 
 
-def stills_of(path: Path, shots: Sequence[Shot]) -> Iterator[list[Still]]:
+def stills_of(path: Path, shots: Iterable[Shot]) -> Iterator[list[Still]]:
     """The frames of each shot: in the middle of each fifth of it, so that none lies on a cut.
 
-    The film is read once, and no farther than has been asked for.
+    The film is read once, and no farther than has been asked for; so are the shots.
 
     Args:
         path: the film file.
@@ -55,9 +56,10 @@ def stills_of(path: Path, shots: Sequence[Shot]) -> Iterator[list[Still]]:
     Raises:
         FilmError: the file is no film, or ends before a shot does.
     """
-    shown = _shown_at((time for shot in shots for time in times_of(shot)), frames(path))
-    for _ in shots:
-        distinct = {frame.start: frame for frame in islice(shown, FRAMES)}
+    screen = _Screen(frames(path))
+    for shot in shots:
+        shown = (screen.at(time) for time in times_of(shot))
+        distinct = {frame.start: frame for frame in shown}
         yield [Still(frame.start, to_jpeg(frame)) for frame in distinct.values()]
 
 
@@ -66,14 +68,21 @@ def times_of(shot: Shot) -> list[float]:
     return [shot.start + (part + 0.5) / FRAMES * shot.duration for part in range(FRAMES)]
 
 
-def _shown_at(times: Iterable[float], film: Iterator[FilmFrame]) -> Iterator[FilmFrame]:
-    """For each time, in order, the frame that is on the screen then."""
-    current = next(film)
-    following = next(film, None)
-    for time in times:
-        while following is not None and following.start <= time:
-            current, following = following, next(film, None)
-        yield current
+class _Screen:
+    """Shows a film from its first picture on."""
+
+    def __init__(self, film: Iterator[FilmFrame]) -> None:
+        self._film = film
+        self._current: FilmFrame | None = None
+        self._following: FilmFrame | None = None
+
+    def at(self, time: float) -> FilmFrame:
+        """The picture that is on the screen then. The time never goes back."""
+        if self._current is None:
+            self._current, self._following = next(self._film), next(self._film, None)
+        while self._following is not None and self._following.start <= time:
+            self._current, self._following = self._following, next(self._film, None)
+        return self._current
 
 
 def to_jpeg(frame: FilmFrame) -> bytes:
@@ -83,10 +92,18 @@ def to_jpeg(frame: FilmFrame) -> bytes:
     shrink = min(1.0, MAX_SIDE / float(max(width, Fraction(picture.height))))
     size = max(1, round(width * shrink)), max(1, round(picture.height * shrink))
     colour = "ITU709" if picture.colorspace == UNSPECIFIED and picture.height >= HD_HEIGHT else None
-    rgb = picture.reformat(*size, "rgb24", src_colorspace=colour, interpolation="BICUBIC")
     buffer = io.BytesIO()
-    _upright(Image.fromarray(rgb.to_ndarray()), picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    _upright(_progressive(picture, size, colour), picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def _progressive(picture: VideoFrame, size: tuple[int, int], colour: str | None) -> Image.Image:
+    """The picture in RGB and of this size; of an interlaced one the first field, so that nothing shows twice."""
+    if not picture.interlaced_frame:
+        rgb = picture.reformat(*size, "rgb24", src_colorspace=colour, interpolation="BICUBIC")
+        return Image.fromarray(rgb.to_ndarray())
+    lines = picture.reformat(format="rgb24", src_colorspace=colour).to_ndarray()
+    return Image.fromarray(np.ascontiguousarray(lines[::2])).resize(size, Image.Resampling.BICUBIC)
 
 
 def _upright(image: Image.Image, picture: VideoFrame) -> Image.Image:

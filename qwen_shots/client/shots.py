@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -15,7 +17,11 @@ from numpy.typing import NDArray
 from qwen_shots.client.film import FilmFrame, frames, open_film
 
 if TYPE_CHECKING:
-    from scenedetect import FrameTimecode
+    from scenedetect import FrameTimecode, SceneDetector
+
+# What finds the hard cuts; all of PySceneDetect.
+DETECTORS = ("adaptive", "content", "hash", "histogram")
+DEFAULT_DETECTOR = "adaptive"
 
 # Fast cutting in trailers and fights goes down to about this; a shorter change is a flash or a blow.
 MIN_SECONDS = 0.5
@@ -49,74 +55,164 @@ class Shot:
         return self.end - self.start
 
 
-def find_shots(path: Path, on_progress: Callable[[float], None] | None = None) -> list[Shot]:
-    """Cut a film into its shots.
+@dataclass(frozen=True, slots=True)
+class Border:
+    """Where one shot ends and the next begins.
 
-    A hard cut is where a picture differs from the one before far more than its neighbours do, so that a moving camera
-    makes none (PySceneDetect's adaptive detector). A fade to black and back is cut in the middle of the black (its
-    threshold detector). One picture dissolving into another is not found.
+    Attributes:
+        frame: the number of the picture with which the next shot begins, from 0.
+        time: seconds, when that picture comes on the screen; of the last border, when the last picture goes.
+    """
+
+    frame: int
+    time: float
+
+
+def find_shots(path: Path, on_progress: Callable[[float], None] | None = None) -> list[Shot]:
+    """Cut a film into its shots, as `find_borders` does by default.
 
     Args:
         path: the film file.
         on_progress: called with the seconds read so far, after each picture.
 
     Returns:
-        Shots in order, without gaps, from 0 to the film's end; one where there is no cut. Between two cuts lie at
-        least MIN_SECONDS.
+        Shots in order, without gaps, from 0 to the film's end; one where there is no cut.
+
+    Raises:
+        FilmError: the file is no film, or cut short.
+    """
+    return [Shot(one.time, other.time) for one, other in pairwise(find_borders(path, on_progress=on_progress))]
+
+
+def find_borders(
+    path: Path, detector: str = DEFAULT_DETECTOR, on_progress: Callable[[float], None] | None = None
+) -> Iterator[Border]:
+    """Where a film's shots begin and end, each as soon as it is sure, while the film is read.
+
+    By default a hard cut is where a picture differs from the one before far more than its neighbours do, so that a
+    moving camera makes none (PySceneDetect's adaptive detector). A fade to black and back is cut in the middle of the
+    black (its threshold detector). One picture dissolving into another is not found. Between two cuts lie at least
+    MIN_SECONDS.
+
+    Args:
+        path: the film file.
+        detector: finds the hard cuts; one of DETECTORS.
+        on_progress: called with the seconds read so far, after each picture.
+
+    Returns:
+        In order, the film's beginning and its end among them.
 
     Raises:
         FilmError: the file is no film, or cut short.
     """
     with open_film(path) as film:
-        finder = _CutFinder(film.frame_rate)
-    starts, end = [], 0.0
+        finder = _CutFinder(detector, film.frame_rate)
+    yield Border(0, 0.0)
+    end = 0.0
     for frame in frames(path):
-        starts.append(frame.start)
         end = frame.end
-        finder.look(_small(frame))
+        yield from finder.look(frame)
         if on_progress:
             on_progress(end)
-    borders = [0.0, *_borders(*([starts[number] for number in cuts] for cuts in finder.cuts())), end]
-    return [Shot(start, end) for start, end in pairwise(borders)]
+    yield from finder.finish()
+    yield Border(finder.seen, end)
 
 
 class _CutFinder:
-    """PySceneDetect's detectors, fed with one small picture after another."""
+    """PySceneDetect's detectors, fed with one picture after another."""
 
-    def __init__(self, frame_rate: Fraction) -> None:
-        from scenedetect import AdaptiveDetector, ThresholdDetector
+    def __init__(self, detector: str, frame_rate: Fraction) -> None:
+        from scenedetect import ThresholdDetector
 
         self._rate = frame_rate
+        self._starts: list[float] = []
         self._brightest: list[int] = []
-        self._hard = AdaptiveDetector(min_scene_len=MIN_SECONDS)
+        self._hard = _detector(detector)
         self._fades = ThresholdDetector(threshold=BLACK, min_scene_len=MIN_SECONDS)
-        self._found_hard: list[FrameTimecode] = []
-        self._found_fades: list[FrameTimecode] = []
+        self._joined = _Joined()
 
-    def look(self, picture: NDArray[np.uint8]) -> None:
-        """Take in the next picture."""
-        now = self._at(len(self._brightest))
-        self._found_hard += self._hard.process_frame(now, picture)
-        self._found_fades += self._fades.process_frame(now, picture)
-        self._brightest.append(int(picture.max()))
+    @property
+    def seen(self) -> int:
+        """How many pictures."""
+        return len(self._starts)
 
-    def cuts(self) -> tuple[list[int], list[int]]:
-        """The numbers of the pictures with which a shot begins: by a hard cut, and by a fade."""
-        hard = [cut.frame_num for cut in self._found_hard]
-        lit = [number for number in hard if max(self._brightest[number - 1 : number + 1]) >= DIM]
-        return lit, [cut.frame_num for cut in self._found_fades]
-
-    def _at(self, number: int) -> FrameTimecode:
-        """A picture's number, not its time: in a film with an uneven rate a time would be rounded to another."""
+    def look(self, frame: FilmFrame) -> Iterator[Border]:
+        """Take in the next picture; the cuts that are sure now."""
         from scenedetect import FrameTimecode
 
-        return FrameTimecode(number, self._rate)
+        picture = _small(frame)
+        # A picture's number, not its time: in a film with an uneven rate a time would be rounded to another.
+        now = FrameTimecode(self.seen, self._rate)
+        self._starts.append(frame.start)
+        self._brightest.append(int(picture.max()))
+        for cut in self._hard.process_frame(now, picture):
+            if max(self._brightest[cut.frame_num - 1 : cut.frame_num + 1]) >= DIM:
+                self._joined.hard.append(self._border(cut))
+        self._joined.fades += [self._border(cut) for cut in self._fades.process_frame(now, picture)]
+        yield from self._joined.sure(self._known_until(), self._no_fade_before())
+
+    def finish(self) -> Iterator[Border]:
+        """The rest of the cuts."""
+        yield from self._joined.sure(math.inf, math.inf)
+
+    def _known_until(self) -> float:
+        """Seconds up to which every hard cut has been told."""
+        late: int = self._hard.event_buffer_length
+        return self._starts[max(0, self.seen - 1 - late)]
+
+    def _no_fade_before(self) -> float:
+        """Seconds up to which every fade has been told: while it is black, one may come that begins with the black."""
+        fade = self._fades.last_fade
+        begun: int = fade["frame"].frame_num if fade["type"] == "out" else -1
+        return self._starts[begun]
+
+    def _border(self, cut: FrameTimecode) -> Border:
+        return Border(cut.frame_num, self._starts[cut.frame_num])
 
 
-def _borders(hard: Sequence[float], fades: Sequence[float]) -> list[float]:
-    """All cuts in order, without the fades that end in a hard cut."""
-    lone = [fade for fade in fades if all(abs(fade - cut) >= MIN_SECONDS for cut in (0.0, *hard))]
-    return sorted({*hard, *lone})
+class _Joined:
+    """Hard cuts and fades in one order, without the fades that end in a hard cut."""
+
+    def __init__(self) -> None:
+        self.hard: deque[Border] = deque()
+        self.fades: deque[Border] = deque()
+        self._last_hard = 0.0
+
+    def sure(self, hard_until: float, fades_until: float) -> Iterator[Border]:
+        """What is sure when all hard cuts and all fades up to these seconds are known."""
+        while self.hard or self.fades:
+            if self.hard and not (self.fades and self.fades[0].time < self.hard[0].time):
+                if self.hard[0].time > fades_until:
+                    return
+                self._last_hard = self.hard[0].time
+                yield self.hard.popleft()
+                continue
+            fade = self.fades[0]
+            if fade.time + MIN_SECONDS > hard_until:
+                return
+            self.fades.popleft()
+            if not self._near_hard_cut(fade):
+                yield fade
+
+    def _near_hard_cut(self, fade: Border) -> bool:
+        following = self.hard[0].time if self.hard else math.inf
+        return fade.time - self._last_hard < MIN_SECONDS or following - fade.time < MIN_SECONDS
+
+
+def _detector(name: str) -> SceneDetector:
+    """Finds hard cuts, and tells each at most a few pictures late."""
+    import scenedetect
+    from scenedetect.detector import FlashFilter
+
+    if name == "content":
+        mode = FlashFilter.Mode.SUPPRESS  # the other one tells late, and lets the film end before a shot does
+        return scenedetect.ContentDetector(min_scene_len=MIN_SECONDS, filter_mode=mode)
+    kinds = {
+        "adaptive": scenedetect.AdaptiveDetector,
+        "hash": scenedetect.HashDetector,
+        "histogram": scenedetect.HistogramDetector,
+    }
+    return kinds[name](min_scene_len=MIN_SECONDS)
 
 
 def _small(frame: FilmFrame) -> NDArray[np.uint8]:

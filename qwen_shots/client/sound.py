@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ COEFFICIENTS = 13
 TEMPO_FROM_SECONDS = 2.0
 
 
-def features_of(path: Path, shots: Sequence[Shot]) -> Iterator[AudioFeatures | None]:
+def features_of(path: Path, shots: Iterable[Shot]) -> Iterator[AudioFeatures | None]:
     """The features of each shot's sound; None where the film has none there.
 
     Args:

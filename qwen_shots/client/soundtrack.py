@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,7 +36,7 @@ GAP_SECONDS = 0.1
 MAX_SECONDS = 300.0
 
 
-def sounds_of(path: Path, shots: Sequence[Shot]) -> Iterator[Sound | None]:
+def sounds_of(path: Path, shots: Iterable[Shot]) -> Iterator[Sound | None]:
     """The sound of each shot, at most the first MAX_SECONDS of it.
 
     Args:
@@ -81,7 +81,7 @@ class _Tape:
 
 
 def _decoded(film: Film) -> Iterator[AudioFrame]:
-    """The first sound track; what is damaged leaves a gap, with one warning."""
+    """The film's sound track; what is damaged leaves a gap, with one warning."""
     import av
 
     warned = False

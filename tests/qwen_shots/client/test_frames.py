@@ -82,7 +82,7 @@ def test_large_pictures_are_scaled_down(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mp4", [picture(5, height=1080, width=1920)])
     (stills,) = stills_of(path, [shot(0, 1)])
     image = opened(stills[0].jpeg)
-    assert image.size == (1280, 720)
+    assert image.size == (720, 405)
     assert number_of(image) == 5
 
 

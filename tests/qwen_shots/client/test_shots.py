@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qwen_shots.client.shots import MIN_SECONDS, Shot, find_shots
+from qwen_shots.client.shots import DETECTORS, MIN_SECONDS, Border, Shot, _Joined, find_borders, find_shots
 from tests.helpers import ROOT
 from tests.qwen_shots.client.clips import RATE, picture, scenes, write_film
 
 SINTEL = ROOT / "samples/sintel-trailer.mp4"
+BUNNY = ROOT / "samples/big-buck-bunny-30s.mp4"
 
 
 def borders(shots: list[Shot]) -> list[float]:
@@ -69,3 +71,41 @@ def test_a_real_trailer() -> None:
     assert 12 <= len(found) - 1 <= 18
     assert heard == sorted(heard)
     assert heard[-1] == found[-1] == pytest.approx(1252 / 24)
+
+
+# --- as the film is read ---------------------------------------------------------------------------------------------
+
+
+def test_a_shot_is_told_long_before_the_film_ends(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mp4", scenes(30, 45, 60))
+    read = [0.0]
+    told = {border.frame: read[-1] for border in find_borders(path, on_progress=read.append)}
+    assert list(told) == [0, 30, 75, 135]
+    assert told[0] == 0
+    assert told[30] < 34 / RATE
+    assert told[75] < 79 / RATE
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_detector_finds_hard_cuts_in_a_real_film(detector: str) -> None:
+    """Where ATTRIBUTION of the media says."""
+    found = [border.time for border in find_borders(BUNNY, detector)]
+    for seconds in (11.88, 15.75, 23.04):
+        assert min(abs(seconds - time) for time in found) < 1 / 24
+    assert found == sorted(set(found))
+
+
+def test_the_bunny_has_these_cuts_and_no_others() -> None:
+    found = list(find_borders(BUNNY))
+    assert [border.time for border in found] == pytest.approx([0, 11.88, 15.75, 23.04, 30.0], abs=1 / 24)
+    assert [border.frame for border in found] == [0, 285, 378, 553, 720]
+
+
+def test_what_is_sure_comes_in_order_and_nothing_is_sure_too_early() -> None:
+    joined = _Joined()
+    joined.hard += [Border(10, 1.0), Border(50, 5.0), Border(60, 6.0)]
+    joined.fades += [Border(12, 1.2), Border(30, 3.0), Border(57, 5.7), Border(80, 8.0)]
+    assert [border.frame for border in joined.sure(6.0, 0.5)] == []  # a fade may come before the first cut
+    assert [border.frame for border in joined.sure(6.0, 4.0)] == [10, 30]  # 12 ends in 10
+    assert [border.frame for border in joined.sure(8.2, 8.2)] == [50, 60]  # 57 ends in 60; a cut may come after 80
+    assert [border.frame for border in joined.sure(math.inf, math.inf)] == [80]
