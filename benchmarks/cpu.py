@@ -58,7 +58,7 @@ def whole_answers(stage: Stage, count: int) -> dict[str, rounds.Timing]:
     shot = stage.shot
     ways = {
         "generate, one frame after another": lambda: stage.written.one_by_one(shot),
-        "generate, three frames together": lambda: stage.written.write(shot.pictures),
+        "generate, three frames together": lambda: stage.written.together(shot),
         "ours: packed scores, one caption": lambda: stage.captioning.look([shot]),
     }
     return rounds.time_in_turn(ways, rounds=count)

@@ -37,7 +37,7 @@ def test_every_way_is_timed_once_a_round_and_each_begins_in_turn(monkeypatch: py
 def test_generate_writes_a_whole_answer(stage: cpu.Stage) -> None:
     tokens = stage.written.answer_tokens(1)
     assert tokens < stage.written.answer_tokens(3) < 3 * tokens
-    assert stage.written.write(stage.shot.pictures[:1]) == tokens
+    assert stage.written.write([stage.shot.pictures[:1]], tokens) == tokens
 
 
 def test_both_ways_of_scoring_read_the_same_scores(stage: cpu.Stage) -> None:
