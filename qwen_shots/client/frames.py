@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,13 +87,24 @@ class _Screen:
 def to_jpeg(frame: FilmFrame) -> bytes:
     """A frame as a person sees it: square pixels, upright, MAX_SIDE on the long side or less."""
     picture = frame.picture
-    width = picture.width * frame.aspect
-    shrink = min(1.0, MAX_SIDE / float(max(width, Fraction(picture.height))))
-    size = max(1, round(width * shrink)), max(1, round(picture.height * shrink))
+    width, height = _square(frame)
+    shrink = min(1.0, MAX_SIDE / max(width, height))
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
     colour = "ITU709" if picture.colorspace == UNSPECIFIED and picture.height >= HD_HEIGHT else None
     buffer = io.BytesIO()
     _upright(_progressive(picture, size, colour), picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def size_shown(frame: FilmFrame) -> tuple[int, int]:
+    """Width and height of a frame as a person sees it: square pixels, upright."""
+    width, height = _square(frame)
+    return (height, round(width)) if _quarters(frame.picture) % 2 else (round(width), height)
+
+
+def _square(frame: FilmFrame) -> tuple[float, int]:
+    """Width and height in square pixels, before it is turned upright."""
+    return float(frame.picture.width * frame.aspect), frame.picture.height
 
 
 def _progressive(picture: VideoFrame, size: tuple[int, int], colour: str | None) -> Image.Image:
@@ -109,9 +119,14 @@ def _progressive(picture: VideoFrame, size: tuple[int, int], colour: str | None)
 def _upright(image: Image.Image, picture: VideoFrame) -> Image.Image:
     """Turn a picture as the file's display matrix says, in whole quarters."""
     turns = {
-        90: Image.Transpose.ROTATE_90,
-        180: Image.Transpose.ROTATE_180,
-        270: Image.Transpose.ROTATE_270,
+        1: Image.Transpose.ROTATE_90,
+        2: Image.Transpose.ROTATE_180,
+        3: Image.Transpose.ROTATE_270,
     }
-    turn = turns.get(round(picture.rotation / 90) * 90 % 360)
+    turn = turns.get(_quarters(picture))
     return image if turn is None else image.transpose(turn)
+
+
+def _quarters(picture: VideoFrame) -> int:
+    """How many quarters against the clock make it upright, 0..3."""
+    return round(picture.rotation / 90) % 4

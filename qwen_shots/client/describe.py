@@ -1,0 +1,67 @@
+"""What a film's header says of it, for the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from fractions import Fraction
+from pathlib import Path
+
+from qwen_shots.client.errors import NotAFilm
+from qwen_shots.client.film import Film, frames, open_film
+from qwen_shots.client.frames import size_shown
+from qwen_shots.client.store import FilmRecord
+from qwen_shots.client.timecode import usual_rate
+
+# Of each end of the file: more than any header, and read in no time.
+FINGERPRINT_BYTES = 1 << 20
+
+
+def describe(path: Path, cut_by: str) -> FilmRecord:
+    """A film as the store knows it.
+
+    Args:
+        path: the film file.
+        cut_by: as `FilmRecord.cut_by`.
+
+    Raises:
+        FilmError: the file is no film.
+    """
+    with open_film(path) as film:
+        duration, timecode, rate = _duration(film), _timecode(film), usual_rate(film.frame_rate)
+    width, height = size_shown(next(frames(path)))
+    size, fingerprint = _identity(path)
+    return FilmRecord(path.absolute(), size, fingerprint, duration, rate, timecode, width, height, cut_by)
+
+
+def _duration(film: Film) -> float:
+    """Seconds; 0 where the header says nothing."""
+    import av
+
+    if film.video.duration and film.video.time_base:
+        return float(film.video.duration * film.video.time_base)
+    return float(Fraction(film.container.duration or 0, av.time_base))
+
+
+def _timecode(film: Film) -> str | None:
+    """Where MP4 and QuickTime, Matroska and MXF write it."""
+    told = [film.video.metadata, film.container.metadata, *(stream.metadata for stream in film.container.streams)]
+    for metadata in told:
+        for name, value in metadata.items():
+            if name.lower() == "timecode":
+                return value
+    return None
+
+
+def _identity(path: Path) -> tuple[int, str]:
+    """The file's size in bytes, and what tells it from other films."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest = hashlib.sha256(str(size).encode())
+            for start in (0, max(0, size - FINGERPRINT_BYTES)):
+                file.seek(start)
+                digest.update(file.read(FINGERPRINT_BYTES))
+    except OSError as error:
+        raise NotAFilm(f"{path} can't be read: {error.strerror}") from None
+    return size, digest.hexdigest()
