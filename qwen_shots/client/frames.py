@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from qwen_shots.client.film import FilmFrame, frames
-from qwen_shots.client.shots import Shot
+from qwen_shots.client.shots import Span
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -40,7 +40,9 @@ class Still:
     jpeg: bytes
 
 
-def stills_of(path: Path, shots: Iterable[Shot]) -> Iterator[list[Still]]:
+def stills_of(
+    path: Path, shots: Iterable[Span], on_progress: Callable[[float], None] | None = None
+) -> Iterator[list[Still]]:
     """The frames of each shot: in the middle of each fifth of it, so that none lies on a cut.
 
     The film is read once, and no farther than has been asked for; so are the shots.
@@ -48,6 +50,7 @@ def stills_of(path: Path, shots: Iterable[Shot]) -> Iterator[list[Still]]:
     Args:
         path: the film file.
         shots: in order of time, without overlaps.
+        on_progress: called with the seconds read so far, after each picture.
 
     Returns:
         For each shot FRAMES stills; fewer where the shot has fewer frames, for each is sent once.
@@ -55,14 +58,21 @@ def stills_of(path: Path, shots: Iterable[Shot]) -> Iterator[list[Still]]:
     Raises:
         FilmError: the file is no film, or ends before a shot does.
     """
-    screen = _Screen(frames(path))
+    screen = _Screen(_told(frames(path), on_progress))
     for shot in shots:
         shown = (screen.at(time) for time in times_of(shot))
         distinct = {frame.start: frame for frame in shown}
         yield [Still(frame.start, to_jpeg(frame)) for frame in distinct.values()]
 
 
-def times_of(shot: Shot) -> list[float]:
+def _told(film: Iterator[FilmFrame], on_progress: Callable[[float], None] | None) -> Iterator[FilmFrame]:
+    for frame in film:
+        if on_progress:
+            on_progress(frame.end)
+        yield frame
+
+
+def times_of(shot: Span) -> list[float]:
     """Where to look: the middle of each fifth of the shot, in seconds of the film."""
     return [shot.start + (part + 0.5) / FRAMES * shot.duration for part in range(FRAMES)]
 

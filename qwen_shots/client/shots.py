@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,22 @@ DIM = 32
 
 # The detectors look at pictures this wide, as PySceneDetect itself does; cuts show in small ones as well.
 WIDTH = 256
+
+
+class Span(Protocol):
+    """A stretch of the film: a Shot, or what the store knows of one. Times in seconds."""
+
+    @property
+    def start(self) -> float:
+        """Of the first picture."""
+
+    @property
+    def end(self) -> float:
+        """When the last picture goes."""
+
+    @property
+    def duration(self) -> float:
+        """Between them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen_shots.audio import SILENCE_DBFS
-from qwen_shots.client.shots import Shot
+from qwen_shots.client.shots import Span
 from qwen_shots.client.soundtrack import RATE, Sound, sounds_of
 from qwen_shots.schemas import AudioFeatures
 
@@ -22,7 +22,7 @@ COEFFICIENTS = 13
 TEMPO_FROM_SECONDS = 2.0
 
 
-def features_of(path: Path, shots: Iterable[Shot]) -> Iterator[AudioFeatures | None]:
+def features_of(path: Path, shots: Iterable[Span]) -> Iterator[AudioFeatures | None]:
     """The features of each shot's sound; None where the film has none there.
 
     Args:

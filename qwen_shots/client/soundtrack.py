@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen_shots.client.film import Film, fraction, open_film
-from qwen_shots.client.shots import Shot
+from qwen_shots.client.shots import Span
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -36,7 +36,7 @@ GAP_SECONDS = 0.1
 MAX_SECONDS = 300.0
 
 
-def sounds_of(path: Path, shots: Iterable[Shot]) -> Iterator[Sound | None]:
+def sounds_of(path: Path, shots: Iterable[Span]) -> Iterator[Sound | None]:
     """The sound of each shot, at most the first MAX_SECONDS of it.
 
     Args:

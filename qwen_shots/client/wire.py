@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qwen_shots import schemas
-from qwen_shots.client.frames import stills_of
-from qwen_shots.client.shots import Shot
+from qwen_shots.client.frames import Still, stills_of
+from qwen_shots.client.shots import Shot, Span
 from qwen_shots.client.sound import features_of
 
 
@@ -24,11 +24,18 @@ def wire_shots(path: Path, shots: Sequence[Shot]) -> Iterator[schemas.Shot]:
     """
     pieces = zip(shots, stills_of(path, shots), features_of(path, shots), strict=True)
     for shot_id, (shot, stills, features) in enumerate(pieces, start=1):
-        yield schemas.Shot(
-            shot_id=shot_id,
-            images=[base64.b64encode(still.jpeg).decode() for still in stills],
-            audio_features=features,
-            start_time=shot.start,
-            end_time=shot.end,
-            duration=shot.duration,
-        )
+        yield wire_shot(shot_id, shot, stills, features)
+
+
+def wire_shot(
+    shot_id: int, span: Span, stills: Sequence[Still], features: schemas.AudioFeatures | None
+) -> schemas.Shot:
+    """One shot under a name, with its frames and how it sounds."""
+    return schemas.Shot(
+        shot_id=shot_id,
+        images=[base64.b64encode(still.jpeg).decode() for still in stills],
+        audio_features=features,
+        start_time=span.start,
+        end_time=span.end,
+        duration=span.duration,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Answered:
 
 
 class StoreWriter(Store):
-    """A film's folder, opened for writing: by one process at a time.
+    """A film's folder, opened for writing: by one process at a time, by any of its threads.
 
     What a method was given is on the disk when it returns. A full disk raises `CannotStore` and changes nothing.
     """
@@ -75,6 +76,7 @@ class StoreWriter(Store):
     def __init__(self, connection: sqlite3.Connection, lock: sqlite3.Connection) -> None:
         super().__init__(connection)
         self._lock = lock
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +116,7 @@ class StoreWriter(Store):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            with self._connection:
+            with self._turn, self._connection:
                 yield
         except sqlite3.Error as error:
             raise CannotStore(f"answers can't be stored ({error})") from None

@@ -1,0 +1,337 @@
+"""A whole film: its shots are found, looked at, listened to and sent at the same time, and each answer is stored.
+
+Four stages, each in a thread of its own and each a bounded number of shots ahead of the next:
+
+    find_borders -> stills_of -> features_of -> requests (several at a time) -> the store
+
+Decoding, measuring and waiting for the server all happen outside of Python's lock, so the stages do run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, pairwise, tee
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from PIL import Image
+
+from qwen_shots import schemas
+from qwen_shots.audio import classify
+from qwen_shots.client.ahead import Ahead
+from qwen_shots.client.api import ShotClient
+from qwen_shots.client.describe import describe
+from qwen_shots.client.errors import OtherFilm, Refused, ServerError, ServerFailed
+from qwen_shots.client.frames import Still, stills_of
+from qwen_shots.client.shots import DEFAULT_DETECTOR, find_borders
+from qwen_shots.client.sound import features_of
+from qwen_shots.client.store import THUMBNAIL_SIDE, ShotRecord
+from qwen_shots.client.wire import wire_shot
+from qwen_shots.client.writer import Answered, StoreWriter, write_store
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# A server that batches wants more than one request at a time, and the next one while it answers the last.
+REQUESTS = 4
+# Shots that wait for the next stage. One is about 0.4 MB: five frames and their base64.
+WAITING = 16
+# Found shots are a few numbers each: a film may be cut to its end while its first shots are looked at.
+FOUND_WAITING = 100_000
+
+THUMBNAIL_QUALITY = 80
+
+# What is under way when somebody stops gets this long to be answered, and stored.
+GRACE_SECONDS = 2.0
+
+Seen: TypeAlias = tuple[ShotRecord, list[Still]]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A shot that can be sent.
+
+    Attributes:
+        wire: as it is sent.
+        audio_class: as `ShotRecord.audio_class`.
+        thumbnail: a small JPEG.
+    """
+
+    wire: schemas.Shot
+    audio_class: str | None
+    thumbnail: bytes
+
+
+class Stopped(Exception):
+    """Nobody wants the film read any farther."""
+
+
+class FilmRun:
+    """One film on its way into its folder. What is there already is not asked again.
+
+    Args:
+        film: the film file.
+        client: the server.
+        folder: where the answers are stored.
+        detector: finds the shots; one of `shots.DETECTORS`.
+        shots: given shots in order of time, in place of a detector.
+        explain: whether answers bear their evidence.
+        retry_failed: whether to try the shots that failed before, and only those.
+
+    Raises:
+        FilmError, StoreError: as `describe` and `write_store`.
+    """
+
+    def __init__(
+        self,
+        film: Path,
+        client: ShotClient,
+        folder: Path,
+        *,
+        detector: str = DEFAULT_DETECTOR,
+        shots: Sequence[ShotRecord] | None = None,
+        explain: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        self._path = film
+        self._client = client
+        self._detector = detector
+        self._explain = explain
+        self.seconds_found = 0.0  # up to which the shots are known
+        self.store: StoreWriter = write_store(folder, describe(film, _cut_by(detector, shots)))
+        if shots is not None and not self.store.complete:
+            self.store.add_shots(shots)
+            self.store.set_complete(self.store.film.duration)
+        self._known = {shot.number: shot for shot in self.store.shots()}
+        self._only_failed = retry_failed
+        self._stages: list[Ahead[Any]] = []
+        self._answers: Ahead[list[Answered]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def answers(self) -> Iterator[list[int]]:
+        """Analyse what is missing.
+
+        Returns:
+            The numbers of the shots whose answers were just stored, some at a time, in no sure order.
+
+        Raises:
+            FilmError: the film can't be read on; what came before is stored.
+            ServerError: the server can't be used; what came before is stored.
+            StoreError: an answer can't be stored.
+        """
+        found = self._stage([self._wanted()], FOUND_WAITING)
+        seen = self._stage([self._seen(found)], WAITING)
+        prepared = self._stage([self._heard(seen)], WAITING)
+        self._answers = self._stage([self._asked(prepared) for _ in range(REQUESTS)], REQUESTS)
+        while batches := self._answers.take(REQUESTS):
+            yield self._stored(batches)
+
+    def stop(self) -> None:
+        """Let `answers` end after what is under way."""
+        for stage in self._stages:
+            stage.close()
+
+    def close(self) -> None:
+        """Stop. What is under way gets GRACE_SECONDS, and what was answered is stored."""
+        self.stop()
+        try:
+            if self._answers and (batches := list(self._answers.rest(GRACE_SECONDS))):
+                self._stored(batches)
+        finally:
+            for stage in self._stages[:3]:  # the requests may wait for a dead server
+                stage.join()
+            self.store.close()
+
+    # --- the stages --------------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> Iterator[ShotRecord]:
+        """The shots to be sent, in order of time."""
+        if self.store.complete or self._only_failed:
+            yield from (shot for shot in self._known.values() if self._is_wanted(shot))
+            return
+        for shot in self._found():
+            if self._is_wanted(shot):
+                yield shot
+
+    def _is_wanted(self, shot: ShotRecord) -> bool:
+        return shot.failed if self._only_failed else not shot.attempts
+
+    def _found(self) -> Iterator[ShotRecord]:
+        """All shots of the film, found and stored one by one; the known ones as they are known."""
+        end = 0.0
+        borders = find_borders(self._path, self._detector, self._go_on)
+        for number, (here, there) in enumerate(pairwise(borders), start=1):
+            shot = ShotRecord(number, here.time, there.time, here.frame, there.frame)
+            if (known := self._known.get(number)) is None:
+                self.store.add_shots([shot])
+            elif (known.first_frame, known.end_frame) != (shot.first_frame, shot.end_frame):
+                raise OtherFilm("the film's shots are found elsewhere than before; begin anew in another folder")
+            self.seconds_found = end = shot.end
+            yield known or shot
+        self.store.set_complete(end)
+
+    def _seen(self, shots: Iterable[ShotRecord]) -> Iterator[Seen]:
+        ours, theirs = tee(shots)
+        yield from zip(ours, stills_of(self._path, theirs, self._go_on), strict=True)
+
+    def _heard(self, seen: Iterable[Seen]) -> Iterator[Prepared]:
+        ours, theirs = tee(seen)
+        for (shot, stills), features in zip(ours, features_of(self._path, (shot for shot, _ in theirs)), strict=True):
+            sound = classify(features) if features else None
+            wire = wire_shot(shot.number, shot, stills, features)
+            yield Prepared(wire, sound.audio_class if sound else None, _thumbnail(stills))
+
+    def _asked(self, prepared: Ahead[Prepared]) -> Iterator[list[Answered]]:
+        """What is ready goes at once: a full batch when the server is the slower one, else a small one."""
+        while batch := prepared.take(self._client.batch_size):
+            try:
+                answers = self._client.analyze_batch([each.wire for each in batch], explain=self._explain)
+            except (Refused, ServerFailed) as problem:
+                answers = [_as_error(each.wire, problem) for each in batch]
+            except ServerError:
+                prepared.close()  # the others need not try
+                raise
+            yield [
+                Answered(int(each.wire.shot_id), answer, each.audio_class, each.thumbnail)
+                for each, answer in zip(batch, answers, strict=True)
+            ]
+
+    def _stored(self, batches: Iterable[list[Answered]]) -> list[int]:
+        answers = [answer for batch in batches for answer in batch]
+        self.store.add_answers(answers)
+        return [answer.number for answer in answers]
+
+    def _go_on(self, _: float) -> None:
+        if any(stage.closed for stage in self._stages):
+            raise Stopped
+
+    def _stage(self, sources: Sequence[Iterable[Item]], limit: int) -> Ahead[Item]:
+        stage = Ahead(sources, limit)
+        self._stages.append(stage)
+        return stage
+
+
+def _cut_by(detector: str, shots: Sequence[ShotRecord] | None) -> str:
+    if shots is None:
+        return detector
+    told = repr([(shot.first_frame, shot.end_frame, shot.name) for shot in shots])
+    return f"the shot list {hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def _thumbnail(stills: Sequence[Still]) -> bytes:
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(stills[len(stills) // 2].jpeg)) as image:
+        image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))  # decodes no more than that needs
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
+    return buffer.getvalue()
+
+
+def _as_error(shot: schemas.Shot, problem: Refused | ServerFailed) -> schemas.BatchError:
+    body = problem.body
+    return schemas.BatchError(index=0, shot_id=shot.shot_id, type=body.type, title=body.title, detail=body.detail)
+
+
+# --- in Python -------------------------------------------------------------------------------------------------------
+
+
+def analyze(
+    film: Path,
+    server: ShotClient | str,
+    *,
+    key: str = "",
+    folder: Path | None = None,
+    detector: str = DEFAULT_DETECTOR,
+    shots: Sequence[ShotRecord] | None = None,
+    explain: bool = False,
+) -> Iterator[ShotRecord]:
+    """Analyse a film.
+
+    Args:
+        film: the film file.
+        server: a client, or the server's address.
+        key: the server's key, with an address.
+        folder: keeps the answers, so that the same call goes on where it stopped; None for no traces.
+        detector: finds the shots; one of `shots.DETECTORS`.
+        shots: given shots in order of time, in place of a detector.
+        explain: whether answers bear their evidence.
+
+    Returns:
+        All shots in order of time, each as soon as it is answered and those before it are. A shot that failed is there
+        too: see its `error`.
+
+    Raises:
+        FilmError, StoreError, ServerError: what stops the work. A folder keeps what came before.
+    """
+    with ExitStack() as stack:
+        run = _opened(stack, film, server, key, folder, detector=detector, shots=shots, explain=explain)
+        yield from _in_order(run)
+
+
+async def analyze_async(
+    film: Path,
+    server: ShotClient | str,
+    *,
+    key: str = "",
+    folder: Path | None = None,
+    detector: str = DEFAULT_DETECTOR,
+    shots: Sequence[ShotRecord] | None = None,
+    explain: bool = False,
+) -> AsyncIterator[ShotRecord]:
+    """Analyse a film as `analyze` does, without ever holding up the event loop. It may be cancelled at any time."""
+    with ExitStack() as stack:
+        run = await asyncio.to_thread(
+            lambda: _opened(stack, film, server, key, folder, detector=detector, shots=shots, explain=explain)
+        )
+        answered = _in_order(run)
+        under_way = None
+        try:
+            while True:
+                under_way = asyncio.ensure_future(asyncio.to_thread(next, answered, None))
+                if (shot := await asyncio.shield(under_way)) is None:
+                    return
+                yield shot
+        finally:
+            run.stop()
+            if under_way:
+                await asyncio.wait([under_way])
+            await asyncio.to_thread(stack.close)
+
+
+def _opened(
+    stack: ExitStack,
+    film: Path,
+    server: ShotClient | str,
+    key: str,
+    folder: Path | None,
+    *,
+    detector: str,
+    shots: Sequence[ShotRecord] | None,
+    explain: bool,
+) -> FilmRun:
+    client = server if isinstance(server, ShotClient) else stack.enter_context(ShotClient(server, key))
+    kept = folder or Path(stack.enter_context(TemporaryDirectory()))
+    return stack.enter_context(FilmRun(film, client, kept, detector=detector, shots=shots, explain=explain))
+
+
+def _in_order(run: FilmRun) -> Iterator[ShotRecord]:
+    number = 1
+    for _ in chain([[]], run.answers()):  # first of all what was answered before
+        while (shot := run.store.shot(number)) is not None and shot.attempts:
+            yield shot
+            number += 1
