@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, pairwise, tee
@@ -105,13 +105,14 @@ class FilmRun:
         self._client = client
         self._detector = detector
         self._explain = explain
-        self.seconds_found = 0.0  # up to which the shots are known
         self.store: StoreWriter = write_store(folder, describe(film, _cut_by(detector, shots)))
         if shots is not None and not self.store.complete:
             self.store.add_shots(shots)
             self.store.set_complete(self.store.film.duration)
         self._known = {shot.number: shot for shot in self.store.shots()}
         self._only_failed = retry_failed
+        self._expected = sum(self._is_wanted(shot) for shot in self._known.values())
+        self._seconds_found = 0.0
         self._stages: list[Ahead[Any]] = []
         self._answers: Ahead[list[Answered]] | None = None
 
@@ -122,6 +123,18 @@ class FilmRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def expected(self) -> int:
+        """How many shots this run is about, as far as they are known."""
+        return self._expected
+
+    @property
+    def share_known(self) -> float:
+        """How much of the film, 0..1, `expected` speaks of."""
+        if self.store.complete or self._only_failed:
+            return 1.0
+        return min(1.0, self._seconds_found / max(self.store.film.duration, 1e-9))
 
     def answers(self) -> Iterator[list[int]]:
         """Analyse what is missing.
@@ -181,7 +194,8 @@ class FilmRun:
                 self.store.add_shots([shot])
             elif (known.first_frame, known.end_frame) != (shot.first_frame, shot.end_frame):
                 raise OtherFilm("the film's shots are found elsewhere than before; begin anew in another folder")
-            self.seconds_found = end = shot.end
+            self._expected += known is None
+            self._seconds_found = end = shot.end
             yield known or shot
         self.store.set_complete(end)
 
@@ -259,7 +273,7 @@ def analyze(
     detector: str = DEFAULT_DETECTOR,
     shots: Sequence[ShotRecord] | None = None,
     explain: bool = False,
-) -> Iterator[ShotRecord]:
+) -> Generator[ShotRecord, None, None]:
     """Analyse a film.
 
     Args:
@@ -292,7 +306,7 @@ async def analyze_async(
     detector: str = DEFAULT_DETECTOR,
     shots: Sequence[ShotRecord] | None = None,
     explain: bool = False,
-) -> AsyncIterator[ShotRecord]:
+) -> AsyncGenerator[ShotRecord, None]:
     """Analyse a film as `analyze` does, without ever holding up the event loop. It may be cancelled at any time."""
     with ExitStack() as stack:
         run = await asyncio.to_thread(

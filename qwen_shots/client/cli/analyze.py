@@ -1,0 +1,116 @@
+"""`qwen-shots analyze FILM... --out DIR`: from films to answers in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from qwen_shots.client.analysis import FilmRun
+from qwen_shots.client.api import ShotClient
+from qwen_shots.client.cli.connection import add_connection, key_of
+from qwen_shots.client.cli.exits import OK, SOME_FAILED, exit_code
+from qwen_shots.client.cli.pace import Pace, PaceColumn
+from qwen_shots.client.errors import FilmError
+from qwen_shots.client.shots import DEFAULT_DETECTOR, DETECTORS
+from qwen_shots.client.store import ShotRecord
+from qwen_shots.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+# Where no terminal is, a line now and then says how far it is.
+LINE_SECONDS = 30.0
+MAX_LISTED = 50
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    text = "find a film's shots, ask a server about each, and store the answers; again to go on where it stopped"
+    parser = commands.add_parser("analyze", help=text, description=text)
+    parser.add_argument("films", metavar="FILM", type=Path, nargs="+", help="a film file")
+    add_connection(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="where the answers go; of several films to DIR/NAME each"
+    )
+    parser.add_argument("--detector", choices=DETECTORS, default=DEFAULT_DETECTOR, help="what finds the shots")
+    parser.add_argument("--explain", action="store_true", help="store the evidence of each score too")
+    parser.add_argument("--retry-failed", action="store_true", help="try the shots again that failed, and only those")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Analyse all films. The exit code is that of the first one that did not go well."""
+    told = Console(stderr=True)
+    with ShotClient(options.server, key_of(options), sleep=lambda seconds: _sleep(told, seconds)) as client:
+        folders = _folders(options.films, options.out)
+        codes = [_analyze(told, client, film, folder, options) for film, folder in folders.items()]
+    return next((code for code in codes if code != OK), OK)
+
+
+def _folders(films: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Each film's folder."""
+    if len(films) == 1:
+        return {films[0]: out}
+    twins = [name for name, count in Counter(film.stem for film in films).items() if count > 1]
+    if twins:
+        raise InvalidInput(f"two films are named {twins[0]}; analyse them one by one, each with an --out of its own")
+    return {film: out / film.stem for film in films}
+
+
+def _sleep(told: Console, seconds: float) -> None:
+    told.print(Text(f"the server is busy or away; asking again in {seconds:.0f} s", "yellow"))
+    time.sleep(seconds)
+
+
+def _analyze(told: Console, client: ShotClient, film: Path, folder: Path, options: argparse.Namespace) -> int:
+    try:
+        with FilmRun(
+            film,
+            client,
+            folder,
+            detector=options.detector,
+            explain=options.explain,
+            retry_failed=options.retry_failed,
+        ) as work:
+            _follow(told, film, work)
+            return _summary(told, film, work.store.shots())
+    except FilmError as error:  # the next film may be good
+        told.print(Text(f"ERROR: {error.detail}", "red"))
+        return exit_code(error)
+
+
+def _follow(told: Console, film: Path, work: FilmRun) -> None:
+    """Analyse what is missing, with a bar on a terminal and a line now and then elsewhere."""
+    pace = Pace(work)
+    last_line = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), PaceColumn(pace))
+    with Progress(*columns, console=told, disable=not told.is_terminal, transient=True) as bar:
+        task = bar.add_task(escape(film.name), total=None)
+        for numbers in work.answers():
+            pace.done += len(numbers)
+            bar.update(task, completed=pace.done, total=pace.total)
+            if not told.is_terminal and time.monotonic() - last_line > LINE_SECONDS:
+                told.print(f"{escape(film.name)}: {pace.text()}")
+                last_line = time.monotonic()
+
+
+def _summary(told: Console, film: Path, shots: Sequence[ShotRecord]) -> int:
+    failed = [shot for shot in shots if shot.failed]
+    told.print(f"{escape(film.name)}: {sum(shot.analysed for shot in shots)} of {len(shots)} shots analysed")
+    for shot in failed[:MAX_LISTED]:
+        assert shot.error is not None
+        told.print(Text(f"  shot {shot.number} failed: {shot.error.title}: {shot.error.detail}", "red"))
+    if len(failed) > MAX_LISTED:
+        told.print(f"  and {len(failed) - MAX_LISTED} more")
+    if failed:
+        told.print("  --retry-failed tries these again")
+    return SOME_FAILED if failed else OK

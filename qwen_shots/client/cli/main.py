@@ -1,0 +1,63 @@
+"""`qwen-shots`: reads the command line and runs a command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.text import Text
+
+from qwen_shots.client.cli import analyze, server
+from qwen_shots.client.cli.exits import STOPPED, exit_code
+from qwen_shots.errors import QwenShotsError
+
+COMMANDS = (analyze, server)
+
+EPILOG = """exit codes: 0 done; 1 some shots failed; 2 the command line or an input is wrong; 3 a film can't be used;
+4 the folder of answers can't; 5 the server can't; 130 Ctrl-C"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    options = _parser().parse_args(argv)
+    told = Console(stderr=True)
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=told, show_time=False, show_path=False)])
+    # What is under way ends as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code: int = options.run(options)
+    except KeyboardInterrupt:
+        told.print("stopped")
+        return STOPPED
+    except QwenShotsError as error:
+        told.print(Text(f"ERROR: {error.detail}", "red"))
+        return exit_code(error)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qwen-shots", description="From a film file to a list of shots that says how each feels.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_to(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("qwen-shots")
+    except PackageNotFoundError:
+        return "from a folder of the source, not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""A real HTTP server that answers every shot at once, the same to the same frames and sound, and remembers it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class AnsweringServer:
+    """Answers until it is told otherwise.
+
+    Attributes:
+        asked: shot_id to how often an answer to it was sent.
+        failing: the shots that get an error.
+        delay: seconds before each answer.
+        busy: how many requests get a 503 first.
+        status: of every answer, where it is not 200.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Counter[int] = Counter()
+        self.failing: set[int] = set()
+        self.delay = 0.0
+        self.busy = 0
+        self.status = 200
+        ours = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                shots = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["shots"]
+                time.sleep(ours.delay)
+                if ours.busy > 0:
+                    ours.busy -= 1
+                    self._send(503, _problem(503), {"Retry-After": "0"})
+                elif ours.status != 200:
+                    self._send(ours.status, _problem(ours.status), {})
+                else:
+                    self._send(200, ours.answer(shots), {})
+                    ours.asked.update(shot["shot_id"] for shot in shots)
+
+            def do_GET(self) -> None:
+                health = {"status": "healthy", "model": "m", "device": "cpu", "gpu_count": 0, "gpu_memory_total": None}
+                self._send(200, health, {})
+
+            def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients may be killed
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def answer(self, shots: list[Any]) -> dict[str, list[Any]]:
+        results, errors = [], []
+        for index, shot in enumerate(shots):
+            if shot["shot_id"] in self.failing:
+                told = {"type": "urn:qwen-shots:error:not-a-number", "title": "No number", "detail": "NaN came out"}
+                errors.append({"index": index, "shot_id": shot["shot_id"], **told})
+            else:
+                digest = hashlib.sha256(json.dumps([shot["images"], shot["audio_features"]]).encode())
+                scores = {"suspense": digest.digest()[0] / 255, "motion": digest.digest()[1] / 255}
+                results.append({"shot_id": shot["shot_id"], "caption": digest.hexdigest(), "attributes": scores})
+        return {"results": results, "errors": errors}
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {"type": "urn:x", "title": "No", "status": status, "detail": "not now", "request_id": "1"}

@@ -1,0 +1,248 @@
+"""A film from its file to answers in a folder: all of them, once, in spite of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwen_shots.client.analysis import FilmRun, analyze, analyze_async
+from qwen_shots.client.api import ShotClient
+from qwen_shots.client.errors import CannotStore, FilmCutShort, OtherFilm, ServerError, Unauthorized, Unreachable
+from qwen_shots.client.shots import find_shots
+from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
+from qwen_shots.client.writer import Answered, StoreWriter
+from tests.helpers import KEY, free_port
+from tests.qwen_shots.client.answering import AnsweringServer
+from tests.qwen_shots.client.clips import RATE, scenes, tone, write_film
+
+LENGTHS = (30, 30, 24)
+COUNT = 9
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine shots: three scenes, three times."""
+    return write_film(tmp_path_factory.mktemp("film") / "a.mp4", scenes(*LENGTHS) * 3, sound=tone(440, 10.5), web=True)
+
+
+@pytest.fixture
+def server() -> Iterator[AnsweringServer]:
+    with AnsweringServer() as running:
+        yield running
+
+
+def stored(folder: Path) -> list[ShotRecord]:
+    """All that is known but when."""
+    with open_store(folder) as store:
+        return [replace(shot, answered_at=None) for shot in store.shots()]
+
+
+def test_all_shots_come_in_order_and_are_stored(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    shots = list(analyze(film, server.url, key=KEY, folder=tmp_path))
+    assert [(shot.start, shot.end) for shot in shots] == [(shot.start, shot.end) for shot in find_shots(film)]
+    assert [shot.number for shot in shots] == list(range(1, COUNT + 1))
+    assert [shot.first_frame for shot in shots] == [0, 30, 60, 84, 114, 144, 168, 198, 228]
+    assert all(shot.analysed and shot.thumbnail and shot.audio_class for shot in shots)
+    assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
+    with open_store(tmp_path) as store:
+        assert store.shots() == shots
+        assert store.complete
+        assert (store.film.width, store.film.height) == (160, 96)
+        assert store.film.frame_rate == RATE
+        assert store.film.duration == pytest.approx(252 / RATE)
+
+
+def test_again_asks_nothing(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    first = list(analyze(film, server.url, key=KEY, folder=tmp_path))
+    again = list(analyze(film, f"http://127.0.0.1:{free_port()}", key=KEY, folder=tmp_path))
+    assert again == first
+
+
+def test_without_a_folder_nothing_stays(
+    film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert len(list(analyze(film, server.url, key=KEY))) == COUNT
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("answered", [1, 4])
+def test_a_run_that_is_left_goes_on(film: Path, server: AnsweringServer, tmp_path: Path, answered: int) -> None:
+    whole = tmp_path / "whole"
+    list(analyze(film, server.url, key=KEY, folder=whole))
+    server.asked.clear()
+    part = tmp_path / "part"
+    leaving = analyze(film, server.url, key=KEY, folder=part)
+    for _ in range(answered):
+        next(leaving)
+    leaving.close()
+    list(analyze(film, server.url, key=KEY, folder=part))
+    assert stored(part) == stored(whole)
+    assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
+
+
+def test_a_failed_shot_is_told_and_tried_again_only_when_asked_to(
+    film: Path, server: AnsweringServer, tmp_path: Path
+) -> None:
+    server.failing = {2, 5}
+    shots = list(analyze(film, server.url, key=KEY, folder=tmp_path))
+    assert [shot.number for shot in shots if shot.failed] == [2, 5]
+    assert shots[1].error is not None
+    assert shots[1].error.detail == "NaN came out"
+    assert shots[1].thumbnail
+    server.failing = {5}
+    server.asked.clear()
+    list(analyze(film, server.url, key=KEY, folder=tmp_path))
+    assert not server.asked
+    with ShotClient(server.url, KEY) as client, FilmRun(film, client, tmp_path, retry_failed=True) as run:
+        assert run.expected == 2
+        assert sorted(number for numbers in run.answers() for number in numbers) == [2, 5]
+    assert server.asked == {2: 1, 5: 1}
+    assert [(shot.number, shot.attempts) for shot in stored(tmp_path) if shot.failed] == [(5, 2)]
+    assert stored(tmp_path)[1].analysed
+
+
+def test_a_busy_server_is_waited_for(film: Path, server: AnsweringServer) -> None:
+    server.busy = 3
+    assert all(shot.analysed for shot in analyze(film, server.url, key=KEY))
+
+
+def test_a_dead_server_loses_nothing(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    with ShotClient(server.url, KEY, retries=0, batch_size=1) as client:
+        run = FilmRun(film, client, tmp_path)
+        with run, pytest.raises(Unreachable):
+            answers = run.answers()
+            told = next(answers)
+            server.__exit__()
+            client._http.close()
+            client._http = ShotClient(f"http://127.0.0.1:{free_port()}", KEY)._http
+            for numbers in answers:
+                told += numbers
+    assert [shot.number for shot in stored(tmp_path) if shot.analysed] == sorted(told)
+    with AnsweringServer() as other:
+        list(analyze(film, other.url, key=KEY, folder=tmp_path))
+        assert sorted([*told, *other.asked]) == list(range(1, COUNT + 1))
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (404, None), (500, None)])
+def test_what_a_server_says_no_with(
+    film: Path, server: AnsweringServer, tmp_path: Path, status: int, error: type[ServerError] | None
+) -> None:
+    """A wrong key ends the run; a refused or failed request is told of its shots."""
+    server.status = status
+    if error:
+        with pytest.raises(error):
+            list(analyze(film, server.url, key="wrong", folder=tmp_path))
+        assert not any(shot.attempts for shot in stored(tmp_path))
+    else:
+        shots = list(analyze(film, server.url, key=KEY, folder=tmp_path))
+        assert [shot.error.detail for shot in shots if shot.error] == ["not now"] * COUNT
+
+
+def test_a_film_that_is_cut_short_is_analysed_as_far_as_its_shots_are_sure(
+    film: Path, server: AnsweringServer, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.mp4"
+    whole = film.read_bytes()
+    cut.write_bytes(whole[: int(0.7 * len(whole))])
+    seen = []
+    with pytest.raises(FilmCutShort, match="ends after"):
+        for shot in analyze(cut, server.url, key=KEY, folder=tmp_path / "out"):
+            seen.append(shot.number)
+    assert seen == list(range(1, len(seen) + 1))
+    assert 4 <= len(seen) < COUNT
+    with open_store(tmp_path / "out") as store:
+        assert not store.complete
+        assert [shot.number for shot in store.shots() if shot.analysed] == seen
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(
+    film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_answers = StoreWriter.add_answers
+    calls: list[int] = []
+
+    def fill(self: StoreWriter, answers: list[Answered]) -> None:
+        if len(calls) == 1:
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            self._connection.execute(f"PRAGMA max_page_count = {pages}")
+        calls.append(len(answers))
+        add_answers(self, [replace(answer, thumbnail=bytes(100_000)) for answer in answers])
+
+    monkeypatch.setattr(StoreWriter, "add_answers", fill)
+    with (
+        ShotClient(server.url, KEY, batch_size=1) as client,
+        pytest.raises(CannotStore, match="full"),
+        FilmRun(film, client, tmp_path) as run,
+    ):
+        list(run.answers())
+    assert sum(shot.analysed for shot in stored(tmp_path)) == calls[0]
+    monkeypatch.undo()
+    assert all(shot.analysed for shot in analyze(film, server.url, key=KEY, folder=tmp_path))
+
+
+def test_given_shots(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    given = [
+        ShotRecord(1, 0.5, 1.0, 12, 24, name="one"),
+        ShotRecord(2, 2.0, 3.0, 48, 72, name="two"),
+    ]
+    shots = list(analyze(film, server.url, key=KEY, folder=tmp_path, shots=given))
+    assert [(shot.name, shot.start, shot.analysed) for shot in shots] == [("one", 0.5, True), ("two", 2.0, True)]
+    with pytest.raises(OtherFilm, match="shot list"):
+        list(analyze(film, server.url, key=KEY, folder=tmp_path))
+
+
+def test_cuts_that_moved_are_not_mixed(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    leaving = analyze(film, server.url, key=KEY, folder=tmp_path)
+    next(leaving)
+    leaving.close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute("UPDATE shot SET end_frame = end_frame + 1 WHERE number = 1")
+        connection.execute("UPDATE film SET complete = 0")
+    with pytest.raises(OtherFilm, match="elsewhere"):
+        list(analyze(film, server.url, key=KEY, folder=tmp_path))
+
+
+def test_async(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    async def main() -> tuple[list[ShotRecord], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        shots = [shot async for shot in analyze_async(film, server.url, key=KEY, folder=tmp_path)]
+        ticking.cancel()
+        return shots, ticks
+
+    shots, ticks = asyncio.run(main())
+    assert [shot.number for shot in shots] == list(range(1, COUNT + 1))
+    assert ticks > 5  # the loop was free
+
+
+def test_async_is_cancelled(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    server.delay = 0.2
+
+    async def main() -> None:
+        async def all_of_it() -> None:
+            async for _ in analyze_async(film, server.url, key=KEY, folder=tmp_path):
+                pass
+
+        task = asyncio.create_task(all_of_it())
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert all(shot.analysed for shot in analyze(film, server.url, key=KEY, folder=tmp_path))
+    assert max(server.asked.values()) == 1
