@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qwen_shots.client.film import FilmFrame, frames, open_film
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from scenedetect import FrameTimecode, SceneDetector
 
 # What finds the hard cuts; all of PySceneDetect.
@@ -146,6 +147,7 @@ class _CutFinder:
         self._hard = _detector(detector)
         self._fades = ThresholdDetector(threshold=BLACK, min_scene_len=MIN_SECONDS)
         self._joined = _Joined()
+        self._shrinker = _Shrinker()
 
     @property
     def seen(self) -> int:
@@ -156,7 +158,7 @@ class _CutFinder:
         """Take in the next picture; the cuts that are sure now."""
         from scenedetect import FrameTimecode
 
-        picture = _small(frame)
+        picture = self._shrinker.shrink(frame.picture)
         # A picture's number, not its time: in a film with an uneven rate a time would be rounded to another.
         now = FrameTimecode(self.seen, self._rate)
         self._starts.append(frame.start)
@@ -231,9 +233,16 @@ def _detector(name: str) -> SceneDetector:
     return kinds[name](min_scene_len=MIN_SECONDS)
 
 
-def _small(frame: FilmFrame) -> NDArray[np.uint8]:
-    """Blue, green and red, (height, at most WIDTH, 3)."""
-    picture = frame.picture
-    width = min(WIDTH, picture.width)
-    height = max(1, round(picture.height * width / picture.width))
-    return np.asarray(picture.reformat(width, height, "bgr24").to_ndarray(), np.uint8)
+class _Shrinker:
+    """Makes pictures small. One for a whole film: FFmpeg prepares its tables once, which costs as much as a picture."""
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()
+
+    def shrink(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """Blue, green and red, (height, at most WIDTH, 3)."""
+        width = min(WIDTH, picture.width)
+        height = max(1, round(picture.height * width / picture.width))
+        return np.asarray(self._reformatter.reformat(picture, width, height, "bgr24").to_ndarray(), np.uint8)
