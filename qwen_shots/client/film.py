@@ -147,6 +147,30 @@ def frames(path: Path) -> Iterator[FilmFrame]:
         reader.check_end()
 
 
+def picture_times(path: Path) -> tuple[list[float], float]:
+    """When each picture comes on the screen, in order, and when the last one goes. Nothing is decoded.
+
+    Raises:
+        FilmError: as `frames`.
+    """
+    with open_film(path) as film:
+        reader = _Reader(film)
+        usual = 1 / film.frame_rate
+        shown: list[tuple[Fraction, Fraction]] = []
+        for packet in reader.packets():
+            if packet.stream is film.video and packet.size:
+                base = fraction(packet.time_base)
+                # AVI gives no presentation times, and its pictures come in order.
+                time = packet.dts if packet.pts is None else packet.pts
+                start = len(shown) * usual if time is None else max(time * base - film.origin, Fraction(0))
+                shown.append((start, start + (packet.duration * base if packet.duration else usual)))
+        reader.check_end()
+    shown.sort()
+    if not shown:
+        raise NotAFilm(f"there is no picture in {path.name}")
+    return [float(start) for start, _ in shown], float(shown[-1][1])
+
+
 class _Clock:
     """Gives each picture its time, also where the file gives none."""
 

@@ -20,6 +20,7 @@ from qwen_shots.client.cli.connection import add_connection, key_of
 from qwen_shots.client.cli.exits import OK, SOME_FAILED, exit_code
 from qwen_shots.client.cli.pace import Pace, PaceColumn
 from qwen_shots.client.errors import FilmError
+from qwen_shots.client.shot_lists import read_shot_list
 from qwen_shots.client.shots import DEFAULT_DETECTOR, DETECTORS
 from qwen_shots.client.store import ShotRecord
 from qwen_shots.errors import InvalidInput
@@ -42,6 +43,12 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--out", metavar="DIR", type=Path, required=True, help="where the answers go; of several films to DIR/NAME each"
     )
     parser.add_argument("--detector", choices=DETECTORS, default=DEFAULT_DETECTOR, help="what finds the shots")
+    parser.add_argument(
+        "--shots",
+        metavar="FILE",
+        type=Path,
+        help="take the shots of this list instead: CSV with the columns start and end, EDL (CMX 3600) or OTIO",
+    )
     parser.add_argument("--explain", action="store_true", help="store the evidence of each score too")
     parser.add_argument("--retry-failed", action="store_true", help="try the shots again that failed, and only those")
     parser.set_defaults(run=run)
@@ -51,15 +58,17 @@ def run(options: argparse.Namespace) -> int:
     """Analyse all films. The exit code is that of the first one that did not go well."""
     told = Console(stderr=True)
     with ShotClient(options.server, key_of(options), sleep=lambda seconds: _sleep(told, seconds)) as client:
-        folders = _folders(options.films, options.out)
+        folders = _folders(options.films, options.out, listed=options.shots is not None)
         codes = [_analyze(told, client, film, folder, options) for film, folder in folders.items()]
     return next((code for code in codes if code != OK), OK)
 
 
-def _folders(films: Sequence[Path], out: Path) -> dict[Path, Path]:
+def _folders(films: Sequence[Path], out: Path, *, listed: bool) -> dict[Path, Path]:
     """Each film's folder."""
     if len(films) == 1:
         return {films[0]: out}
+    if listed:
+        raise InvalidInput("--shots is of one film; analyse the films one by one")
     twins = [name for name, count in Counter(film.stem for film in films).items() if count > 1]
     if twins:
         raise InvalidInput(f"two films are named {twins[0]}; analyse them one by one, each with an --out of its own")
@@ -78,6 +87,7 @@ def _analyze(told: Console, client: ShotClient, film: Path, folder: Path, option
             client,
             folder,
             detector=options.detector,
+            shots=read_shot_list(options.shots, film) if options.shots else None,
             explain=options.explain,
             retry_failed=options.retry_failed,
         ) as work:
