@@ -1,0 +1,310 @@
+"""`qwen-shots analyze` and `server` as a user runs them: what they say, and their exit codes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_shots.client.cli.main import main
+from qwen_shots.client.cli.pace import Pace, clock
+from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
+from tests.helpers import KEY, ROOT, free_port
+from tests.qwen_shots.client.answering import AnsweringServer
+from tests.qwen_shots.client.clips import scenes, tone, write_film
+
+COUNT = 9
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine shots: three scenes, three times."""
+    return write_film(tmp_path_factory.mktemp("film") / "a.mp4", scenes(30, 30, 24) * 3, sound=tone(440, 10.5))
+
+
+@pytest.fixture
+def server() -> Iterator[AnsweringServer]:
+    with AnsweringServer() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def analyze(server: AnsweringServer, *arguments: object) -> int:
+    return main(["analyze", *map(str, arguments), "--server", server.url, "--key", KEY])
+
+
+def stored(folder: Path) -> list[ShotRecord]:
+    with open_store(folder) as store:
+        assert store.complete
+        return [replace(shot, answered_at=None) for shot in store.shots()]
+
+
+def test_a_film(film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze(server, film, "--out", tmp_path) == 0
+    assert "9 of 9 shots analysed" in capsys.readouterr().err
+    assert len(stored(tmp_path)) == COUNT
+
+
+def test_several_films(film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One bad film costs no other; each has a folder of its own."""
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no film")
+    other = write_film(tmp_path / "b.mp4", scenes(24, 24))
+    assert analyze(server, bad, film, other, "--out", tmp_path / "out") == 3
+    assert "bad.mp4 is not a film" in capsys.readouterr().err
+    assert len(stored(tmp_path / "out/a")) == COUNT
+    assert [shot.audio_class for shot in stored(tmp_path / "out/b")] == [None, None]
+    assert analyze(server, film, tmp_path / "a.mkv", "--out", tmp_path / "out") == 2
+    assert "two films are named a" in capsys.readouterr().err
+    assert analyze(server, film, other, "--out", tmp_path / "out", "--shots", tmp_path / "list.csv") == 2
+
+
+def test_failed_shots_are_listed_and_tried_again(
+    film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.failing = {3, 4}
+    assert analyze(server, film, "--out", tmp_path) == 1
+    told = capsys.readouterr().err
+    assert "7 of 9 shots analysed" in told
+    assert "shot 3 failed: No number: NaN came out" in told
+    assert "--retry-failed" in told
+    server.failing, server.asked = {4}, type(server.asked)()
+    assert analyze(server, film, "--out", tmp_path, "--retry-failed") == 1
+    assert server.asked == {3: 1, 4: 1}
+    server.failing = set()
+    assert analyze(server, film, "--out", tmp_path, "--retry-failed") == 0
+
+
+def test_a_given_list_and_another_detector(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("start,end,name\n1,2,here\n")
+    assert analyze(server, film, "--out", tmp_path / "a", "--shots", tmp_path / "list.csv") == 0
+    assert [(shot.name, shot.analysed) for shot in stored(tmp_path / "a")] == [("here", True)]
+    assert analyze(server, film, "--out", tmp_path / "b", "--detector", "content") == 0
+    with open_store(tmp_path / "b") as store:
+        assert store.film.cut_by == "content"
+
+
+def test_the_key_of_the_environment(
+    film: Path, live_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real server; a wrong key loses nothing but time."""
+    command = ["analyze", str(film), "--out", str(tmp_path), "--server", live_url, "--explain"]
+    monkeypatch.setenv("QWEN_SHOTS_KEY", "wrong")
+    assert main(command) == 5
+    assert "key" in capsys.readouterr().err
+    monkeypatch.setenv("QWEN_SHOTS_KEY", KEY)
+    assert main(command) == 0
+    assert all(shot.evidence and len(shot.scores) == 6 for shot in stored(tmp_path))
+
+
+# --- what can't work -------------------------------------------------------------------------------------------------
+
+
+def cut_short(film: Path, path: Path) -> None:
+    path.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+
+
+BAD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "text.mp4": (lambda _, path: path.write_text("words\n" * 100), "is not a film"),
+    "sound.wav": (lambda _, path: write_film(path, [], sound=tone(440, 1)), "no moving picture"),
+    "short.mp4": (cut_short, "cut short"),
+    "nowhere.mp4": (lambda *_: None, "No such file"),
+    "folder.mp4": (lambda _, path: path.mkdir(), "directory"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_films(
+    film: Path, server: AnsweringServer, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, words = BAD[name]
+    make(film, tmp_path / name)
+    assert analyze(server, tmp_path / name, "--out", tmp_path / "out") == 3
+    told = capsys.readouterr().err
+    assert words in " ".join(told.split())
+    assert "Traceback" not in told
+    assert not server.asked
+
+
+def test_a_film_of_one_picture(server: AnsweringServer, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "one.mp4", scenes(1))
+    assert analyze(server, film, "--out", tmp_path / "out") == 0
+    (shot,) = stored(tmp_path / "out")
+    assert (shot.first_frame, shot.end_frame, shot.analysed) == (0, 1, True)
+
+
+def test_no_server(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert main(["server", "ping", "--server", url]) == 5
+    assert main(["server", "status", "--server", url]) == 5
+    assert "no server can be reached" in " ".join(capsys.readouterr().err.split())
+
+
+def run(server: AnsweringServer, film: Path, folder: Path, **how: Any) -> subprocess.Popen[str]:
+    """A process of its own."""
+    command = [sys.executable, "-m", "qwen_shots.client.cli.main", "analyze", str(film), "--server", server.url]
+    command += ["--key", KEY, "--out", str(folder)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **how)
+
+
+def give_up_roots_powers() -> None:
+    """Root may read and write everything, but not without these capabilities (capabilities(7)); others have none."""
+    drop, dac_override, dac_read_search = 24, 1, 2
+    for capability in (dac_override, dac_read_search):
+        ctypes.CDLL(None).prctl(drop, capability, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("forbidden", "code"), [("film", 3), ("out", 4)])
+def test_no_permission(film: Path, server: AnsweringServer, tmp_path: Path, forbidden: str, code: int) -> None:
+    copied = Path(shutil.copy(film, tmp_path / "film.mp4"))
+    copied.chmod(0o000 if forbidden == "film" else 0o644)
+    tmp_path.chmod(0o555)
+    asked = run(server, copied, tmp_path / "out", preexec_fn=give_up_roots_powers)
+    _, told = asked.communicate(timeout=60)
+    tmp_path.chmod(0o755)
+    assert asked.returncode == code, told
+    assert "Permission denied" in " ".join(told.split())
+    assert "Traceback" not in told
+
+
+def test_no_space(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: SQLite can't write on either."""
+    limited = run(
+        server,
+        film,
+        tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
+    )
+    _, told = limited.communicate(timeout=60)
+    assert limited.returncode == 4, told
+    assert "can't be stored" in " ".join(told.split())
+    assert "Traceback" not in told
+    assert analyze(server, film, "--out", tmp_path) == 0
+    assert all(shot.analysed for shot in stored(tmp_path))
+
+
+# --- stopped in the middle -------------------------------------------------------------------------------------------
+
+SINTEL = ROOT / "samples/sintel-trailer.mp4"
+KILLS = int(os.environ.get("QWEN_SHOTS_KILLS", "2"))  # `make kills` asks for 20
+
+
+def answered(folder: Path) -> set[int]:
+    """What a reader sees now."""
+    if not (folder / FILE_NAME).exists():
+        return set()
+    with open_store(folder) as store:
+        return {shot.number for shot in store.shots() if shot.analysed}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_no_loss(server: AnsweringServer, tmp_path: Path, number: signal.Signals) -> None:
+    server.delay = 0.1
+    stopped = run(server, SINTEL, tmp_path)
+    while not answered(tmp_path):
+        time.sleep(0.02)
+    stopped.send_signal(number)
+    _, told = stopped.communicate(timeout=30)
+    assert stopped.returncode == 130, told
+    assert "stopped" in told
+    assert "Traceback" not in told
+    assert sum(server.asked.values()) == len(answered(tmp_path))  # what was under way is stored too
+    assert analyze(server, SINTEL, "--out", tmp_path) == 0
+    assert set(server.asked.values()) == {1}
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_random_moments_the_result_is_the_same(server: AnsweringServer, tmp_path: Path) -> None:
+    server.delay = 0.1
+    began = time.monotonic()
+    undisturbed = run(server, SINTEL, tmp_path / "undisturbed")
+    undisturbed.communicate(timeout=120)
+    span = time.monotonic() - began
+    expected = stored(tmp_path / "undisturbed")
+    chance = random.Random(6)
+    folder, finished = tmp_path / "0", 0
+    for kill in range(KILLS):
+        known, asked = answered(folder), server.asked.copy()
+        killed = run(server, SINTEL, folder)
+        time.sleep(chance.uniform(0.1 * span, span))
+        killed.kill()
+        killed.communicate()
+        time.sleep(2 * server.delay)  # the server ends what it has begun
+        assert all(server.asked[number] == asked[number] for number in known)
+        if len(answered(folder)) == len(expected):  # the next one begins anew
+            assert stored(folder) == expected
+            folder, finished = tmp_path / str(kill + 1), finished + 1
+    assert finished < KILLS, "no kill came in time"
+    known, asked = answered(folder), server.asked.copy()
+    assert analyze(server, SINTEL, "--out", folder) == 0
+    assert all(server.asked[number] == asked[number] for number in known)
+    assert stored(folder) == expected
+
+
+# --- the server ------------------------------------------------------------------------------------------------------
+
+
+def test_server_commands(live_url: str, film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    connection = ["--server", live_url, "--key", KEY]
+    assert main(["server", "ping", *connection]) == 0
+    assert "healthy" in capsys.readouterr().out
+    assert main(["server", "status", *connection]) == 0
+    assert "qwen2-vl-film-tiny" in capsys.readouterr().out
+    for shot in ([], [str(film)]):
+        assert main(["server", "try", *shot, *connection]) == 0
+        told = capsys.readouterr().out
+        assert "answer 3: " in told
+        assert "suspense" in told
+    assert main(["server", "try", "--server", live_url, "--key", "wrong"]) == 5
+
+
+def test_a_shot_that_fails_in_a_try(server: AnsweringServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.failing = {1}
+    assert main(["server", "try", "--server", server.url, "--key", KEY]) == 5
+    assert "NaN came out" in capsys.readouterr().out
+
+
+# --- the pace --------------------------------------------------------------------------------------------------------
+
+
+class Known:
+    """So many shots of so much of a film."""
+
+    def __init__(self, expected: int, share_known: float) -> None:
+        self.expected = expected
+        self.share_known = share_known
+
+
+def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    work = Known(0, 0.0)
+    pace = Pace(work)
+    assert pace.text() == "0 of about 0 shots, finding the first"
+    work.expected, work.share_known, pace.done = 50, 0.25, 20
+    now[0] += 10
+    assert pace.text() == "20 of about 200 shots, 2.0 a second, 1:30 left"
+    work.share_known, work.expected = 1.0, 180
+    assert pace.text() == "20 of 180 shots, 2.0 a second, 1:20 left"
+
+
+def test_clock() -> None:
+    assert [clock(seconds) for seconds in (0, 59.6, 3661, -1)] == ["0:00", "1:00", "1:01:01", "0:00"]
