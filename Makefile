@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check-model bench readme lint lock
+.PHONY: help demo setup test check-model bench bench-client kills readme lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -36,6 +36,12 @@ check-model: $(STAMP) ## judge a checkpoint; MODEL=name or folder, ARGS=--quick
 
 bench: $(STAMP) ## measure on the CPU what packing saves; ARGS="--rounds 3"
 	@$(BIN)/python -m benchmarks.cpu $(ARGS)
+
+bench-client: $(STAMP) ## measure the film client beside the naive way; ARGS="--hours 2"
+	@$(BIN)/python -m benchmarks.client $(ARGS)
+
+kills: $(STAMP) ## end the film client at 20 random moments; nothing may be lost
+	@QWEN_SHOTS_KILLS=20 $(BIN)/python -m pytest -q -k killed_at_random tests/qwen_shots/client/test_cli.py
 
 readme: $(STAMP) ## run README's commands on the bundled checkpoint and write the answers in
 	@$(BIN)/python -m scripts.readme
