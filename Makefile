@@ -3,10 +3,14 @@ BIN := .venv/bin
 # The server and the client are installed; and what the tests and linters need as well.
 RUNNABLE := .venv/.installed-run
 STAMP := .venv/.installed
+# Ray in an environment of its own on top of .venv: it brings uvloop and httptools, and with those in .venv the tests would
+# run another event loop than users have.
+RAY := .venv-deploy/bin
+RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check-model bench bench-client kills readme lint lock
+.PHONY: help demo setup test test-deploy check-model bench bench-client kills readme lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -31,6 +35,17 @@ test: $(STAMP) ## run all tests; ARGS="-k word" picks some
 	@echo "running the tests on the bundled checkpoint"
 	@$(BIN)/python -m pytest $(ARGS)
 
+$(RAY_STAMP): $(STAMP) requirements-deploy.txt requirements.lock
+	@echo "installing Ray"
+	@$(BIN)/python -m venv .venv-deploy
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+	    > "$$($(RAY)/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
+	@$(RAY)/python -m pip install -q -r requirements-deploy.txt -c requirements.lock
+	@touch $@
+
+test-deploy: $(RAY_STAMP) ## run the tests of the server on Ray, some 5 minutes
+	@$(RAY)/python -m pytest -m ray tests/deploy $(ARGS)
+
 check-model: $(STAMP) ## judge a checkpoint; MODEL=name or folder, ARGS=--quick
 	@$(BIN)/python -m scripts.check_model $(MODEL) $(ARGS)
 
@@ -54,4 +69,5 @@ lint: $(STAMP) ## check style and types
 
 lock: ## write requirements.lock anew
 	$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url -q \
-	    requirements.txt requirements-client.txt requirements-dev.txt -o requirements.lock
+	    requirements.txt requirements-client.txt requirements-dev.txt requirements-deploy.txt \
+	    -o requirements.lock

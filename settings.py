@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from qwen_shots.errors import InvalidSettings
 
@@ -105,6 +114,22 @@ class ProcessingSettings(Section):
     audio_weight: float = Field(0.2, ge=0, le=1)
 
 
+class ClusterSettings(Section):
+    """How many replicas there are on a Ray cluster (deploy/ray_app.py), and what their number follows."""
+
+    min_replicas: int = Field(1, ge=1, le=10_000)
+    max_replicas: int = Field(1, ge=1, le=10_000)
+    gpus_per_replica: int = Field(1, ge=1, le=64)
+    target_replica_shots: int = Field(64, ge=1, le=10_000)
+    ingress_replicas: int = Field(1, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> ClusterSettings:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas must be min_replicas or more")
+        return self
+
+
 class Settings(Section):
     """The whole configuration.
 
@@ -114,6 +139,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     server: ServerSettings = ServerSettings()
     processing: ProcessingSettings = ProcessingSettings()
+    cluster: ClusterSettings = ClusterSettings()
     attributes: dict[str, Annotated[str, StringConstraints(min_length=1, max_length=400)]] = Field(
         min_length=1, max_length=64
     )

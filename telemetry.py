@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("qwen_server")
 
 WATCHED = frozenset({"/health", "/health/live", "/metrics"})
+GIVEN_UP = 499  # whoever runs this app ended the request, because its client went away
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -49,8 +51,8 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        # Whoever runs this app may have named the request already.
+        request_id = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
         began, status = time.perf_counter(), 500
 
         async def noted(message: Message) -> None:
@@ -62,6 +64,9 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            status = GIVEN_UP
+            raise
         finally:
             self._note(scope, request_id, status, time.perf_counter() - began)
 

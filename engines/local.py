@@ -12,6 +12,7 @@ from engines.pixels import fit_shot, token_count
 from engines.replica import Replica
 from engines.scheduler import Pending, ShotQueue
 from engines.worker import Ready
+from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull
 from settings import Settings
 
@@ -39,6 +40,11 @@ class LocalEngine:
     def info(self) -> EngineInfo:
         """What the engine runs on."""
         return self._info
+
+    @property
+    def pictures(self) -> PictureSpec | None:
+        """How the model wants its pictures; None while it loads."""
+        return self._first.pictures if self._first else None
 
     @property
     def failure(self) -> str | None:

@@ -34,8 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "analyzer", "api_docs", "engines", "intake", "problems", "process", "qwen_shots", "security", "settings",
         "telemetry", "wire",
     },
+    "deploy": {"engines", "model_loader", "process", "qwen_shots", "server", "settings"},
 }  # fmt: skip
-WEB_ROOMS = {"server", "connections", "intake", "process", "security", "problems", "api_docs", "telemetry"}
+WEB_ROOMS = {"server", "connections", "intake", "process", "security", "problems", "api_docs", "telemetry", "deploy"}
 TORCH_ROOMS = {"model_loader", "engines"}
 
 

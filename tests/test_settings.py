@@ -8,13 +8,15 @@ import pytest
 import yaml
 
 from qwen_shots.errors import InvalidSettings
-from settings import DEFAULT_CONFIG, ModelSettings, ProcessingSettings, ServerSettings, Settings, load_settings
+from settings import DEFAULT_CONFIG, Settings, load_settings
 
 
 def test_the_file_says_what_the_code_does() -> None:
     written = yaml.safe_load(DEFAULT_CONFIG.read_text())
-    for name, section in (("model", ModelSettings), ("server", ServerSettings), ("processing", ProcessingSettings)):
-        assert written[name] == section().model_dump()
+    sections = {name: field.default for name, field in Settings.model_fields.items() if name != "attributes"}
+    assert written == {name: section.model_dump() for name, section in sections.items()} | {
+        "attributes": written["attributes"]
+    }
 
 
 def test_the_environment_wins() -> None:
@@ -40,6 +42,7 @@ def test_the_environment_wins() -> None:
         ("server:\n  port: '80'\n", ["line 2", "server.port", "integer"]),
         ("server:\n  api_key: short\n", ["line 2", "server.api_key", "8 or more"]),
         ("model:\n  dtype: float8\n", ["line 2", "bfloat16"]),
+        ("cluster:\n  min_replicas: 3\n", ["line 1", "cluster", "max_replicas must be min_replicas or more"]),
         ("modell: {}\n", ["line 1", "modell", "known here: model"]),
         ("model:\n  name: a\n  name: b\n", ["line 3", "twice"]),
         ("model: [\n", ["not YAML"]),

@@ -1,0 +1,1 @@
+"""What runs the server somewhere else than in a terminal: a Ray cluster, containers, systemd, Kubernetes."""
