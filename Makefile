@@ -10,7 +10,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy check-model bench bench-client kills readme lint lock
+.PHONY: help demo setup test test-deploy check-model bench bench-gpus bench-client kills readme lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -57,6 +57,9 @@ bench-client: $(STAMP) ## measure the film client beside the naive way; ARGS="--
 
 kills: $(STAMP) ## end the film client at 20 random moments; nothing may be lost
 	@QWEN_SHOTS_KILLS=20 $(BIN)/python -m pytest -q -k killed_at_random tests/qwen_shots/client/test_cli.py
+
+bench-gpus: $(STAMP) ## how one machine's scheduler grows with 1 to 8 fake GPUs
+	@$(BIN)/python -m benchmarks.gpus $(ARGS)
 
 readme: $(STAMP) ## run README's commands on the bundled checkpoint and write the answers in
 	@$(BIN)/python -m scripts.readme
