@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 GB = 1e9
 
+# How a model wants its pictures; 1 kB.
+PROCESSOR = "preprocessor_config.json"
+
 
 class DiskFull(OSError):
     """There is no room for the files."""
@@ -46,6 +49,30 @@ def download(name: str) -> Path:
             f"What was fetched is kept: ./setup.sh goes on from there. {by_hand(name)}"
         ) from error
     return find_files(name)
+
+
+def download_processor(name: str) -> Path:
+    """Fetch the file of a hub model that tells how it wants its pictures, or do nothing where it is there.
+
+    Returns:
+        The folder with that file.
+
+    Raises:
+        CannotLoad: it can't be fetched.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return Path(hf_hub_download(name, PROCESSOR, local_files_only=True)).parent
+        return Path(hf_hub_download(name, PROCESSOR)).parent
+    except Exception as error:  # as in `download`
+        raise CannotLoad(
+            f"the file {PROCESSOR} of the model {name} could not be fetched from {constants.ENDPOINT}: "
+            f"{_reason(name, error)} Or copy it into a folder ./{name.rpartition('/')[2]} here, serve the model under "
+            f"that name (vllm serve ... --served-model-name ./{name.rpartition('/')[2]}) and set model.name to it"
+        ) from error
 
 
 def _fetch(name: str) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_files import find_files, weight_bytes
-from model_hub import download
+from model_files import find_files, local_folder, weight_bytes
+from model_hub import download, download_processor
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from settings import ModelSettings, load_settings
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # find_files too, so that an engine needs this module alone.
-__all__ = ["LoadedModel", "PictureSpec", "Plan", "find_files", "load", "make_plan"]
+__all__ = ["LoadedModel", "PictureSpec", "Plan", "find_files", "find_picture_spec", "load", "make_plan"]
 
 # Beside the weights: activations, the cache of a full batch and the allocator's slack.
 ROOM_FOR_WORK = 1.3
@@ -229,14 +229,33 @@ def _read_chat_template(folder: Path) -> str:
 def read_picture_spec(folder: Path, config: Any) -> PictureSpec:
     """Patches from the model's configuration, colours from its processor's."""
     vision = config.vision_config
-    colours = _read_processor(folder)
+    return _picture_spec(
+        _read_processor(folder), vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    )
+
+
+def find_picture_spec(name: str) -> PictureSpec:
+    """How a model wants its pictures, from its one file that says so; the weights need not be on this disk.
+
+    Raises:
+        CannotLoad: the file is not on this disk and can't be fetched, or does not say it.
+    """
+    folder = local_folder(name) or download_processor(name)
+    values = _read_processor(folder)
+    try:
+        return _picture_spec(values, values["patch_size"], values["merge_size"], values["temporal_patch_size"])
+    except KeyError as error:
+        raise CannotLoad(f"model.name: the picture format of {name} does not say its {error.args[0]}") from None
+
+
+def _picture_spec(values: dict[str, Any], patch: int, merge: int, temporal: int) -> PictureSpec:
     return PictureSpec(
-        patch=vision.patch_size,
-        merge=vision.spatial_merge_size,
-        temporal=vision.temporal_patch_size,
-        mean=tuple(colours["image_mean"]),
-        std=tuple(colours["image_std"]),
-        max_pixels=colours.get("max_pixels") or (colours.get("size") or {}).get("longest_edge"),
+        patch=patch,
+        merge=merge,
+        temporal=temporal,
+        mean=tuple(values["image_mean"]),
+        std=tuple(values["image_std"]),
+        max_pixels=values.get("max_pixels") or (values.get("size") or {}).get("longest_edge"),
     )
 
 
@@ -258,8 +277,13 @@ def main(arguments: Sequence[str]) -> int:
     )
     asked = parser.parse_args(arguments)
     try:
-        name = load_settings().model.name
-        folder = find_files(name) if asked.where else download(name)
+        settings = load_settings().model
+        name = settings.name
+        if settings.engine == "remote":
+            # The endpoints have the weights.
+            folder = local_folder(name) or download_processor(name)
+        else:
+            folder = find_files(name) if asked.where else download(name)
     except QwenShotsError as error:
         print(f"ERROR: {error.detail}", file=sys.stderr)
         return 1

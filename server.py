@@ -24,7 +24,7 @@ from api_docs import (
     problem_responses,
 )
 from engines.base import Engine, Status
-from engines.local import LocalEngine
+from engines.choice import make_engine
 from intake import accept, in_time, read_json, while_connected
 from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
 from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
@@ -84,7 +84,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    engine: Engine = state.engine or LocalEngine(state.settings)
+    engine: Engine = state.engine or make_engine(state.settings)
     state.engine = engine
     state.analyzer = ShotAnalyzer(engine, state.settings.processing)
     await engine.start()

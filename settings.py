@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -63,15 +65,45 @@ def _keys_in(path: str) -> list[str]:
         raise ValueError(f"each line must hold one key: {KEY_RULE}") from None
 
 
+def _endpoint(text: str) -> str:
+    """An endpoint's address as it is asked: with its path, and without a slash behind it.
+
+    Raises:
+        ValueError: it is no plain address. The message repeats nothing of it.
+    """
+    try:
+        url = urlsplit(text)
+        plain = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        plain = False
+    if not plain or url.query or url.fragment or any(mark in text for mark in " ?#@"):
+        # A name and key in the address would end up in logs.
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT, with a path where the server has one")
+    path = url.path.rstrip("/")
+    return f"{url.scheme}://{url.netloc}{path or '/v1'}"
+
+
 class ModelSettings(Section):
     """Which model, where, and how much of each picture it sees."""
 
+    engine: Literal["local", "remote"] = "local"
+    endpoints: list[Annotated[str, AfterValidator(_endpoint)]] = Field(default_factory=list, max_length=1000)
+    endpoint_requests: int = Field(64, ge=1, le=1024)
+    endpoint_timeout: int = Field(60, ge=1, le=3600)
     name: Annotated[str, StringConstraints(min_length=1)] = "Qwen/Qwen2-VL-2B-Instruct"
     device: Literal["cuda", "cpu"] = "cuda"
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     placement: Literal["auto", "replicate", "shard"] = "auto"
     max_frame_tokens: int = Field(256, ge=16, le=4096)
     max_caption_tokens: int = Field(32, ge=4, le=256)
+
+    @model_validator(mode="after")
+    def _remote_has_endpoints(self) -> ModelSettings:
+        if self.engine == "remote" and not self.endpoints:
+            raise ValueError("engine is remote, so endpoints must name one server or more")
+        if len(set(self.endpoints)) < len(self.endpoints):
+            raise ValueError("endpoints names a server twice")
+        return self
 
 
 class ServerSettings(Section):

@@ -34,7 +34,7 @@ class EngineInfo:
 
     Attributes:
         model: the name that the configuration gives.
-        device: "cuda" or "cpu"; None while loading.
+        device: "cuda", "cpu", or "remote" for endpoints; None while loading.
         gpu_count: GPUs in use, 0 on the CPU.
         gpu_memory_bytes: memory of all of them together; None on the CPU.
     """
@@ -70,7 +70,7 @@ class ShotReading:
 
 
 class Engine(Protocol):
-    """Looks at shots. Implementations: `engines.local`, later `engines.remote`; fakes in the tests."""
+    """Looks at shots. Implementations: `engines.local` and `engines.remote`; fakes in the tests."""
 
     @property
     def info(self) -> EngineInfo:

@@ -233,7 +233,7 @@ class Health(Wire):
 
     status: str = Field(description="healthy; with 503: loading, degraded or draining")
     model: str
-    device: str | None = Field(description="cuda or cpu; null while the model is being loaded")
+    device: str | None = Field(description="cuda, cpu, or remote for endpoints; null while the model is being loaded")
     gpu_count: int
     gpu_memory_total: str | None = Field(description="Null on the CPU")
 

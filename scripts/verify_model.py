@@ -13,7 +13,7 @@ from PIL import Image
 
 from analyzer import ShotAnalyzer
 from engines.base import Status
-from engines.local import LocalEngine
+from engines.choice import make_engine
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from qwen_shots.schemas import Analysis, Shot
 from settings import Settings, load_settings
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 async def _analyze(settings: Settings) -> tuple[Analysis, str | None]:
-    engine = LocalEngine(settings)
+    engine = make_engine(settings)
     analyzer = ShotAnalyzer(engine, settings.processing)
     await engine.start()
     try:

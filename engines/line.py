@@ -1,0 +1,153 @@
+"""The way to one endpoint: takes shots from the queue that all endpoints share, and notices when it is lost.
+
+Each line takes the next shot as soon as it has room, so a fast endpoint gets more of them than a slow one, and one that
+is lost gets none. When an endpoint leaves a shot unanswered, the shot goes back to the queue, for any endpoint, and
+this one gets no further shot until it has answered a question of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from engines.base import ShotPictures, ShotReading
+from engines.conversation import Conversation
+from engines.endpoint import Endpoint, NoAnswer
+from engines.interview import Interview
+from engines.scheduler import Pending, ShotQueue
+from model_loader import PictureSpec
+from qwen_shots.errors import CannotLoad, EngineLost, QwenShotsError, ShotFailed
+from settings import Settings
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 5.0
+
+# Enough shots for all requests that may be on their way, while a shot waits for its first answer or its caption.
+REQUESTS_A_SHOT = 4
+
+
+class Line:
+    """One endpoint and the shots that it has in hand.
+
+    Args:
+        endpoint: who is asked.
+        queue: where shots wait.
+        settings: the whole configuration.
+        spec: how the model wants its pictures.
+    """
+
+    def __init__(self, endpoint: Endpoint, queue: ShotQueue, settings: Settings, spec: PictureSpec) -> None:
+        self.endpoint = endpoint
+        self.shots_at_once = max(1, settings.model.endpoint_requests // REQUESTS_A_SHOT)
+        self._queue = queue
+        self._settings = settings
+        side = 4 * spec.factor
+        self._probe = ShotPictures((np.full((side, side, 3), 128, np.uint8),))
+        self._in_hand: set[asyncio.Task[None]] = set()
+        self._doubt = asyncio.Event()
+
+    async def check(self) -> None:
+        """See that the endpoint serves the model and answers a question.
+
+        Raises:
+            EngineLost: it does not answer now.
+            CannotLoad: it will not, until somebody changes something.
+        """
+        try:
+            await self.endpoint.find_model()
+            await self._interview(self._probe).first_reading()
+        except NoAnswer as error:
+            raise EngineLost(str(error)) from None
+        except ShotFailed as error:
+            raise CannotLoad(f"it serves the model but does not answer: {error.detail}") from None
+
+    async def serve(self) -> None:
+        """Hand shots to the endpoint until it is lost; those in hand then go back to the queue.
+
+        Raises:
+            EngineLost, CannotLoad: as `check`.
+        """
+        try:
+            while True:
+                self._doubt.clear()
+                await _first_of(self._hand_out(), self._watch(), self._doubt.wait())
+                await self.check()
+        finally:
+            for task in self._in_hand:
+                task.cancel()
+            await asyncio.gather(*self._in_hand, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Ask for the models now and then; ends when something is wrong with the answer."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await self.endpoint.find_model()
+            except (NoAnswer, CannotLoad):
+                return
+
+    async def _hand_out(self) -> None:
+        while True:
+            while len(self._in_hand) >= self.shots_at_once:
+                await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
+            (pending,) = await self._queue.take(1)
+            task = asyncio.create_task(self._answer(pending))
+            self._in_hand.add(task)
+            task.add_done_callback(self._in_hand.discard)
+            # A client that goes away takes its requests with it.
+            pending.answer.add_done_callback(partial(_end, task))
+
+    async def _answer(self, pending: Pending) -> None:
+        began = time.monotonic()
+        try:
+            reading = await self._look(pending.shot)
+        except NoAnswer as error:
+            log.warning("%s left a shot unanswered: %s", self.endpoint.url, error)
+            self._queue.give_back([pending])
+            self._doubt.set()
+        except QwenShotsError as error:
+            pending.settle(error)
+        except asyncio.CancelledError:
+            self._queue.give_back([pending])
+            raise
+        except Exception:
+            # Whatever went wrong, nobody may wait for ever.
+            log.exception("unexpected error with a shot")
+            pending.settle(ShotFailed("an error that nobody foresaw; the server's log has it"))
+        else:
+            pending.settle(reading)
+            self._queue.measured(1, time.monotonic() - began)
+
+    async def _look(self, shot: ShotPictures) -> ShotReading:
+        interview = await asyncio.to_thread(self._interview, shot)
+        return await interview.hold()
+
+    def _interview(self, shot: ShotPictures) -> Interview:
+        """Takes some milliseconds a picture."""
+        model, attributes = self._settings.model, self._settings.attributes
+        conversation = Conversation(model.name, attributes, shot)
+        return Interview(self.endpoint, conversation, list(attributes), len(shot.pictures), model.max_caption_tokens)
+
+
+def _end(task: asyncio.Task[None], _: asyncio.Future[ShotReading]) -> None:
+    task.cancel()
+
+
+async def _first_of(*work: Coroutine[Any, Any, Any]) -> None:
+    """Await the first to end, give the others up, and raise its error if it ended with one."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
