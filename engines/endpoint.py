@@ -14,6 +14,7 @@ import os
 import random
 from typing import Any
 
+import anyio
 import httpx
 
 from qwen_shots.errors import CannotLoad, InvalidSettings
@@ -65,15 +66,16 @@ class Endpoint:
         settings: the section `model`.
 
     Attributes:
-        knows_names: whether pictures that it has seen can be named instead of sent again.
+        refuses_names: set by who has found that pictures can't be named.
     """
 
     def __init__(self, url: str, settings: ModelSettings) -> None:
         self.url = url
-        self.knows_names = False
+        self.refuses_names = False
+        self._is_vllm = False
         self._model = settings.name
         self._seconds = settings.endpoint_timeout
-        self._room = asyncio.Semaphore(settings.endpoint_requests)
+        self._room = anyio.Semaphore(settings.endpoint_requests)
         # No redirect is followed: the key goes to the endpoints that the settings name, and nowhere else.
         self._http = httpx.AsyncClient(
             headers={"Content-Type": "application/json", **_authorization()},
@@ -82,6 +84,11 @@ class Endpoint:
             mounts=dict.fromkeys(LOOPBACK),
             follow_redirects=False,
         )
+
+    @property
+    def knows_names(self) -> bool:
+        """Whether pictures that it has seen can be named instead of sent again: vLLM alone has that."""
+        return self._is_vllm and not self.refuses_names
 
     async def close(self) -> None:
         """Let the connections go."""
@@ -125,13 +132,14 @@ class Endpoint:
             raise NoAnswer("its list of models is not one") from None
         if self._model not in served:
             raise CannotLoad(f"it serves {', '.join(sorted(served)) or 'no model'}, not {self._model} (model.name)")
-        self.knows_names = served[self._model] == "vllm"
+        self._is_vllm = served[self._model] == "vllm"
 
     async def _send(self, method: str, path: str, seconds: float, body: bytes | None = None) -> Any:
         """Send once; the decoded answer."""
         try:
-            answer = await asyncio.wait_for(self._http.request(method, self.url + path, content=body), seconds)
-        except (asyncio.TimeoutError, httpx.TimeoutException):
+            with anyio.fail_after(seconds):
+                answer = await self._http.request(method, self.url + path, content=body)
+        except (TimeoutError, httpx.ConnectTimeout):
             # Not tried again here: the shot's time is running out, and another endpoint may be faster.
             raise NoAnswer("it did not answer in time") from None
         except httpx.RequestError as error:

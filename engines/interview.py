@@ -106,7 +106,7 @@ class Interview:
                     return await self._endpoint.ask(self._conversation.body(begun, options, by_name=True))
                 except Refused as error:
                     # An older vLLM knows no names, and any forgets: then they are sent, as everywhere.
-                    self._endpoint.knows_names = self._endpoint.knows_names and FORGOTTEN in error.said
+                    self._endpoint.refuses_names |= FORGOTTEN not in error.said
             return await self._endpoint.ask(self._conversation.body(begun, options))
         except Refused as error:
             log.warning("%s refused a shot (%d): %s", self._endpoint.url, error.status, error.said)

@@ -1,18 +1,17 @@
-"""The way to one endpoint: takes shots from the queue that all endpoints share, and notices when it is lost.
+"""The way to one endpoint: the shots that it has in hand, and whether it gets more of them.
 
-Each line takes the next shot as soon as it has room, so a fast endpoint gets more of them than a slow one, and one that
-is lost gets none. When an endpoint leaves a shot unanswered, the shot goes back to the queue, for any endpoint, and
-this one gets no further shot until it has answered a question of ours.
+When an endpoint leaves a shot unanswered, the shot goes back to the queue that all share, for any endpoint, and this
+one gets no further shot until it has answered a question of ours. Its other shots go on meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -38,12 +37,20 @@ class Line:
 
     Args:
         endpoint: who is asked.
-        queue: where shots wait.
+        queue: where shots go back to.
         settings: the whole configuration.
         spec: how the model wants its pictures.
+        on_room: called when it may have become able to take a shot.
     """
 
-    def __init__(self, endpoint: Endpoint, queue: ShotQueue, settings: Settings, spec: PictureSpec) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        queue: ShotQueue,
+        settings: Settings,
+        spec: PictureSpec,
+        on_room: Callable[[], None],
+    ) -> None:
         self.endpoint = endpoint
         self.shots_at_once = max(1, settings.model.endpoint_requests // REQUESTS_A_SHOT)
         self._queue = queue
@@ -51,7 +58,14 @@ class Line:
         side = 4 * spec.factor
         self._probe = ShotPictures((np.full((side, side, 3), 128, np.uint8),))
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._trusted = False
         self._doubt = asyncio.Event()
+        self._on_room = on_room
+
+    @property
+    def busy(self) -> float:
+        """Share of its room that is taken, 0..1; infinite where it takes no shots now."""
+        return len(self._in_hand) / self.shots_at_once if self._trusted else math.inf
 
     async def check(self) -> None:
         """See that the endpoint serves the model and answers a question.
@@ -76,13 +90,39 @@ class Line:
         """
         try:
             while True:
-                self._doubt.clear()
-                await _first_of(self._hand_out(), self._watch(), self._doubt.wait())
+                self._trusted = True
+                self._on_room()
+                await self._until_doubt()
+                self._trusted = False
                 await self.check()
         finally:
+            self._trusted = False
             for task in self._in_hand:
                 task.cancel()
             await asyncio.gather(*self._in_hand, return_exceptions=True)
+
+    def hand(self, pending: Pending) -> None:
+        """Ask the endpoint about a shot."""
+        task = asyncio.create_task(self._answer(pending))
+        self._in_hand.add(task)
+        task.add_done_callback(self._done)
+        # A client that goes away takes its requests with it.
+        pending.answer.add_done_callback(partial(_end, task))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._in_hand.discard(task)
+        self._on_room()
+
+    async def _until_doubt(self) -> None:
+        """Wait until a shot is left unanswered, or the list of models is not what it should be."""
+        self._doubt.clear()
+        tasks = (asyncio.create_task(self._doubt.wait()), asyncio.create_task(self._watch()))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self) -> None:
         """Ask for the models now and then; ends when something is wrong with the answer."""
@@ -93,25 +133,15 @@ class Line:
             except (NoAnswer, CannotLoad):
                 return
 
-    async def _hand_out(self) -> None:
-        while True:
-            while len(self._in_hand) >= self.shots_at_once:
-                await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
-            (pending,) = await self._queue.take(1)
-            task = asyncio.create_task(self._answer(pending))
-            self._in_hand.add(task)
-            task.add_done_callback(self._in_hand.discard)
-            # A client that goes away takes its requests with it.
-            pending.answer.add_done_callback(partial(_end, task))
-
     async def _answer(self, pending: Pending) -> None:
         began = time.monotonic()
         try:
             reading = await self._look(pending.shot)
         except NoAnswer as error:
             log.warning("%s left a shot unanswered: %s", self.endpoint.url, error)
-            self._queue.give_back([pending])
+            self._trusted = False
             self._doubt.set()
+            self._queue.give_back([pending])
         except QwenShotsError as error:
             pending.settle(error)
         except asyncio.CancelledError:
@@ -138,16 +168,3 @@ class Line:
 
 def _end(task: asyncio.Task[None], _: asyncio.Future[ShotReading]) -> None:
     task.cancel()
-
-
-async def _first_of(*work: Coroutine[Any, Any, Any]) -> None:
-    """Await the first to end, give the others up, and raise its error if it ended with one."""
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -42,6 +42,7 @@ class RemoteEngine:
         self._began = time.monotonic()
         self._was_up = False
         self._failure: str | None = None
+        self._room = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._in_hand: set[asyncio.Future[ShotReading]] = set()
 
@@ -114,8 +115,27 @@ class RemoteEngine:
         except CannotLoad as error:
             self._failure = error.detail
             return
-        lines = [Line(endpoint, self._queue, self._settings, self._spec) for endpoint in self._endpoints]
+        lines = [
+            Line(endpoint, self._queue, self._settings, self._spec, self._room.set) for endpoint in self._endpoints
+        ]
         self._tasks += [asyncio.create_task(self._keep(line)) for line in lines]
+        await self._hand_out()
+
+    async def _hand_out(self) -> None:
+        """Give each shot, as soon as any endpoint has room, to the one that is least busy."""
+        while True:
+            while not self._least_busy():
+                self._room.clear()
+                await self._room.wait()
+            (pending,) = await self._queue.take(1)
+            if line := self._least_busy():
+                line.hand(pending)
+            else:  # the endpoint was lost while there was nothing to do
+                self._queue.put_first([pending])
+
+    def _least_busy(self) -> Line | None:
+        line = min(self._up, key=lambda line: line.busy, default=None)
+        return line if line and line.busy < 1 else None
 
     async def _keep(self, line: Line) -> None:
         """Keep one endpoint in use: wait until it answers, serve, and wait again when it is lost."""

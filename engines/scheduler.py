@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engines.base import ShotPictures, ShotReading
@@ -126,7 +126,11 @@ class ShotQueue:
                 pending.settle(EngineLost("the engine stopped twice while it held the shot"))
             elif not pending.answer.done():
                 again.append(pending)
-        for pending in reversed(again):
+        self.put_first(again)
+
+    def put_first(self, batch: Sequence[Pending]) -> None:
+        """Put shots in front again, in their order, without counting it as a try."""
+        for pending in reversed(batch):
             self._join(pending)
             self._waiting.move_to_end(pending, last=False)
         self._arrived.set()

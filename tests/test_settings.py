@@ -101,3 +101,35 @@ def test_every_setting_is_documented() -> None:
         for key in getattr(owner, "model_fields", {}):
             line = next(number for number, words in enumerate(text) if words.startswith(f"  {key}:"))
             assert text[line - 1].strip().startswith("#")
+
+
+def test_endpoints_are_asked_under_their_path() -> None:
+    settings = load_settings(
+        environ={
+            "QWEN_SERVER__MODEL__ENGINE": "remote",
+            "QWEN_SERVER__MODEL__ENDPOINTS": "http://gpu-1:8000, https://gpu-2/models/v1/,http://[::1]:8000/v1",
+        }
+    )
+    assert settings.model.endpoints == ["http://gpu-1:8000/v1", "https://gpu-2/models/v1", "http://[::1]:8000/v1"]
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "words"),
+    [
+        ("", "must name one server"),
+        ("gpu-1:8000", "model.endpoints.0: must be http://"),
+        ("ftp://gpu-1", "must be http://"),
+        ("http://", "must be http://"),
+        ("http://gpu-1:99999", "must be http://"),
+        ("http://user:sesame@gpu-1", "must be http://"),
+        ("http://gpu-1/v1?key=sesame", "must be http://"),
+        ("http://gpu-1/#sesame", "must be http://"),
+        ("http://gpu-1,http://gpu-1/v1/", "names a server twice"),
+    ],
+)
+def test_endpoints_that_are_none(endpoints: str, words: str) -> None:
+    environ = {"QWEN_SERVER__MODEL__ENGINE": "remote", "QWEN_SERVER__MODEL__ENDPOINTS": endpoints}
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(environ=environ)
+    assert words in caught.value.detail
+    assert "sesame" not in caught.value.detail
