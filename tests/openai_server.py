@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import math
@@ -69,34 +70,37 @@ class FakeServer:
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/{rest:path}", self._stray, methods=["GET", "POST"]),
         ]
-        config = uvicorn.Config(
-            Starlette(routes=routes),
-            port=self.port,
-            log_config=None,
-            lifespan="off",
-            timeout_graceful_shutdown=0,
-            **options,
-        )
+        config = uvicorn.Config(Starlette(routes=routes), port=self.port, log_config=None, lifespan="off", **options)
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
         while not self._server.started:
             time.sleep(0.01)
         return self
 
+    async def _serve(self) -> None:
+        assert self._server
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve()
+
     def stop(self) -> None:
         """End as a killed process does: connections are cut."""
-        if self._server and self._thread:
-            self._server.should_exit = self._server.force_exit = True
-            for connection in list(self._server.server_state.connections):
-                transport = getattr(connection, "transport", None)
-                if transport is not None:
-                    self._loop.call_soon_threadsafe(transport.abort)
-            self._thread.join()
+        assert self._server
+        assert self._thread
+        self._server.should_exit = True
+        while self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._cut)
+            self._thread.join(0.02)
         self._seen.clear()
 
+    def _cut(self) -> None:
+        assert self._server
+        for connection in list(self._server.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
     async def _models(self, request: Request) -> Response:
-        self._loop = asyncio.get_running_loop()
         self.headers.append(dict(request.headers))
         if self._key and request.headers.get("authorization") != f"Bearer {self._key}":
             return JSONResponse({"error": {"message": "no"}}, 401)
