@@ -45,9 +45,11 @@ class Pace:
     def text(self) -> str:
         """`12 of about 340 shots, 3.2 a second, 1:43 left`."""
         total = self.total
+        if not total:
+            return "finding the first shot"
         shots = f"{self.done} of {'about ' if self._work.share_known < 1 else ''}{total} shots"
         if not self.done:
-            return f"{shots}, finding the first" if not total else shots
+            return shots
         rate = self.done / max(time.monotonic() - self._began, 1e-9)
         return f"{shots}, {rate:.1f} a second, {clock((total - self.done) / rate)} left"
 

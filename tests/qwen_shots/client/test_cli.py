@@ -298,7 +298,7 @@ def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     work = Known(0, 0.0)
     pace = Pace(work)
-    assert pace.text() == "0 of about 0 shots, finding the first"
+    assert pace.text() == "finding the first shot"
     work.expected, work.share_known, pace.done = 50, 0.25, 20
     now[0] += 10
     assert pace.text() == "20 of about 200 shots, 2.0 a second, 1:30 left"
