@@ -10,10 +10,10 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy check-model bench bench-gpus bench-client kills readme lint lock
+.PHONY: help demo setup test test-deploy check-model bench bench-gpus bench-fleet bench-cluster bench-client kills readme lint lock
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 demo: $(RUNNABLE) ## shots, captions and scores of the bundled clip; FILM=path takes another
 	@$(BIN)/python -m scripts.demo $(if $(FILM),"$(FILM)") $(ARGS)
@@ -60,6 +60,12 @@ kills: $(STAMP) ## end the film client at 20 random moments; nothing may be lost
 
 bench-gpus: $(STAMP) ## how one machine's scheduler grows with 1 to 8 fake GPUs
 	@$(BIN)/python -m benchmarks.gpus $(ARGS)
+
+bench-fleet: $(STAMP) ## play 1 to 1,000 GPUs through, for docs/sizing.md; ARGS="--rate 60"
+	@$(BIN)/python -m benchmarks.fleet $(ARGS)
+
+bench-cluster: $(RAY_STAMP) ## what a shot costs on its way through a Ray cluster
+	@$(RAY)/python -m benchmarks.cluster $(ARGS)
 
 readme: $(STAMP) ## run README's commands on the bundled checkpoint and write the answers in
 	@$(BIN)/python -m scripts.readme
