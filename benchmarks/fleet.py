@@ -254,20 +254,23 @@ def row(fleet: Fleet, outcome: Outcome) -> str:
 
 
 def draw(fleets: dict[str, Fleet], counts: Sequence[int], file: Path) -> None:
-    """Shots a second over GPUs, a curve for each fleet."""
+    """Shots a second and the slowest answers over GPUs, a curve for each fleet."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "qwen-shots"  # the same picture gives the same file
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for (name, fleet), marker in zip(fleets.items(), itertools.cycle("os^D"), strict=False):
-        rates = [Play(replace(fleet, gpus=gpus)).run().rate for gpus in counts]
-        axes.plot(counts, rates, marker=marker, label=name)
-    axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="shots/s")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for (name, fleet), marker in zip(fleets.items(), itertools.cycle("os^"), strict=False):
+        outcomes = [Play(replace(fleet, gpus=gpus)).run() for gpus in counts]
+        left.plot(counts, [outcome.rate for outcome in outcomes], marker=marker, label=name)
+        right.plot(counts, [outcome.worst for outcome in outcomes], marker=marker, label=name)
+    left.set(xscale="log", yscale="log", xlabel="GPUs", title="shots/s")
+    right.set(xscale="log", ylim=(0, None), xlabel="GPUs", title="seconds until 99 of 100 requests are answered")
+    left.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)
 

@@ -58,17 +58,18 @@ class Ingress:
 
     Args:
         settings: the whole configuration.
-        engine: the deployment of `EngineReplica`.
+        engine: the deployment of `EngineReplica`; None takes the engine that the settings name.
     """
 
-    def __init__(self, settings: Settings, engine: DeploymentHandle[Any]) -> None:
+    def __init__(self, settings: Settings, engine: DeploymentHandle[Any] | None) -> None:
         log_to_terminal()
         self._settings = settings
         self._engine = engine
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """What Serve runs; called once, on the ingress's machine."""
-        return RequestIdOfProxy(create_app(self._settings, ReplicatedEngine(self._settings, self._engine)))
+        engine = ReplicatedEngine(self._settings, self._engine) if self._engine else None
+        return RequestIdOfProxy(create_app(self._settings, engine))
 
 
 def app(_: dict[str, str]) -> Application:
@@ -77,15 +78,17 @@ def app(_: dict[str, str]) -> Application:
     Raises:
         InvalidSettings: the configuration is wrong.
     """
-    return build(load_settings(), LocalEngine)
+    settings = load_settings()
+    # Endpoints have their GPUs elsewhere, so that ingress replicas are all there is.
+    return build(settings, LocalEngine if settings.model.engine == "local" else None)
 
 
-def build(settings: Settings, make_engine: MakeEngine) -> Application:
+def build(settings: Settings, make_engine: MakeEngine | None) -> Application:
     """The application of these settings.
 
     Args:
         settings: the whole configuration.
-        make_engine: builds the engine of each replica, on the replica's machine.
+        make_engine: builds the engine of each replica, on the replica's machine; None: there are no engine replicas.
     """
     cluster = settings.cluster
     common = {"graceful_shutdown_timeout_s": settings.server.drain_timeout}
@@ -109,4 +112,4 @@ def build(settings: Settings, make_engine: MakeEngine) -> Application:
         max_ongoing_requests=INGRESS_REQUESTS,
         **common,
     )
-    return ingress.bind(settings, engines.bind(settings, make_engine))
+    return ingress.bind(settings, engines.bind(settings, make_engine) if make_engine else None)
