@@ -273,11 +273,11 @@ def check_version(connection: sqlite3.Connection, file: Path) -> None:
         NoStore: they are not.
         sqlite3.Error: it is no SQLite file, or it can't be read.
     """
+    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
+        raise NoStore(f"{file} knows no film yet")  # its writer has just made it, or was killed then
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise NoStore(f"{file} was not made by qwen-shots")
     if version != VERSION:
         raise NoStore(f"{file} has tables of version {version}, and this qwen-shots knows version {VERSION}")
-    if connection.execute("SELECT count(*) FROM film").fetchone() == (0,):
-        raise NoStore(f"{file} knows no film yet")

@@ -18,7 +18,7 @@ class AnsweringServer:
     """Answers until it is told otherwise.
 
     Attributes:
-        asked: shot_id to how often an answer to it was sent.
+        asked: shot_id to how often it was answered.
         failing: the shots that get an error.
         delay: seconds before each answer.
         busy: how many requests get a 503 first.
@@ -45,8 +45,9 @@ class AnsweringServer:
                 elif ours.status != 200:
                     self._send(ours.status, _problem(ours.status), {})
                 else:
-                    self._send(200, ours.answer(shots), {})
+                    # Before it is sent: whoever has the answer may look.
                     ours.asked.update(shot["shot_id"] for shot in shots)
+                    self._send(200, ours.answer(shots), {})
 
             def do_GET(self) -> None:
                 health = {"status": "healthy", "model": "m", "device": "cpu", "gpu_count": 0, "gpu_memory_total": None}

@@ -166,6 +166,16 @@ def test_tables_of_another_version(tmp_path: Path) -> None:
         open_store(tmp_path)
 
 
+def test_a_writer_that_was_killed_before_it_began_is_no_hindrance(tmp_path: Path) -> None:
+    begun = sqlite3.connect(tmp_path / FILE_NAME)
+    begun.execute("PRAGMA journal_mode = WAL")
+    begun.close()
+    with pytest.raises(NoStore, match="no film yet"):
+        open_store(tmp_path)
+    with write_store(tmp_path, FILM) as writer:
+        assert writer.film == FILM
+
+
 def test_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStore, match="file"):
