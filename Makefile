@@ -10,7 +10,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy check-model bench bench-gpus bench-fleet bench-cluster bench-client kills readme lint lock
+.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-gpus bench-fleet bench-cluster bench-client kills readme lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -45,6 +45,10 @@ $(RAY_STAMP): $(STAMP) requirements-deploy.txt requirements.lock
 
 test-deploy: $(RAY_STAMP) ## run the tests of the server on Ray, some 5 minutes
 	@$(RAY)/python -m pytest -m ray tests/deploy $(ARGS)
+
+test-vllm: $(STAMP) ## run the tests of the remote engine with a real vLLM on the CPU, some 6 minutes
+	@scripts/setup_vllm.sh
+	@$(BIN)/python -m pytest -m vllm tests/engines/test_vllm.py $(ARGS)
 
 check-model: $(STAMP) ## judge a checkpoint; MODEL=name or folder, ARGS=--quick
 	@$(BIN)/python -m scripts.check_model $(MODEL) $(ARGS)
