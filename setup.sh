@@ -124,6 +124,10 @@ PYTHON
 
 verify_model() {
     local folder wanted
+    if [ "$("$BIN" -c 'import settings; print(settings.load_settings().model.engine)')" = remote ]; then
+        echo "model: the endpoints have it (model.engine is remote); the server asks them when it starts"
+        return
+    fi
     folder=$("$BIN" model_loader.py --where)
     wanted="$(cat "$INSTALLED") $(cksum config.yaml | cut -d ' ' -f 1) $(stat -L -c '%n %s %Y' "$folder"/* | cksum)"
     if [ "$(cat "$VERIFIED" 2>/dev/null)" = "$wanted" ]; then
@@ -147,7 +151,7 @@ for option in "$@"; do
         *) usage >&2; exit 2 ;;
     esac
 done
-[ "$demo" = no ] || export QWEN_SERVER__MODEL__NAME=$BUNDLED_MODEL
+[ "$demo" = no ] || export QWEN_SERVER__MODEL__NAME=$BUNDLED_MODEL QWEN_SERVER__MODEL__ENGINE=local
 trap 'echo "ERROR: stopped; run ./setup.sh again to go on" >&2; exit 130' INT TERM
 
 find_python

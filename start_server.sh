@@ -30,7 +30,7 @@ explain_end() {
 foreground=no
 for option in "$@"; do
     case "$option" in
-        --demo) export QWEN_SERVER__MODEL__NAME=$BUNDLED_MODEL ;;
+        --demo) export QWEN_SERVER__MODEL__NAME=$BUNDLED_MODEL QWEN_SERVER__MODEL__ENGINE=local ;;
         --foreground) foreground=yes ;;
         --help | -h) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;

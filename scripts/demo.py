@@ -137,7 +137,13 @@ def _claimed(port: int) -> int:
 
 
 def _environment(model: str, port: int) -> dict[str, str]:
-    ours = {"MODEL__NAME": model, "SERVER__HOST": "127.0.0.1", "SERVER__PORT": str(port), "SERVER__RELOAD": "false"}
+    ours = {
+        "MODEL__NAME": model,
+        "MODEL__ENGINE": "local",
+        "SERVER__HOST": "127.0.0.1",
+        "SERVER__PORT": str(port),
+        "SERVER__RELOAD": "false",
+    }
     return {**os.environ, **{ENV_PREFIX + name: value for name, value in ours.items()}}
 
 
