@@ -103,6 +103,25 @@ def test_a_download_shows_a_bar_and_is_not_done_twice(fetch: Fetch, hub: Hub) ->
     assert (code, hub.asked) == (0, []), said
 
 
+def test_for_the_remote_engine_the_picture_format_alone_is_fetched(
+    fetch: Fetch, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QWEN_SERVER__MODEL__ENGINE", "remote")
+    monkeypatch.setenv("QWEN_SERVER__MODEL__ENDPOINTS", "http://127.0.0.1:1")
+    hub.refusal = (401, "GatedRepo", "file")
+    code, said = outcome(fetch())
+    assert code == 1
+    assert "preprocessor_config.json" in said
+    assert "gated" in said
+    hub.refusal = None
+    code, said = outcome(fetch())
+    assert (code, f"model: {NAME}, in " in said) == (0, True), said
+    assert {file for file, _ in hub.asked} == {"preprocessor_config.json"}
+    hub.asked.clear()
+    code, said = outcome(fetch(url=f"http://127.0.0.1:{free_port()}"))
+    assert (code, hub.asked) == (0, []), said
+
+
 def test_a_cut_connection_goes_on_where_it_was_cut(fetch: Fetch, hub: Hub) -> None:
     hub.cut_after = 11 * MIB
     code, said = outcome(fetch())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -90,3 +91,20 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
     settings = ModelSettings(name="ours", device="cpu")
     with pytest.raises(CannotLoad, match=r"ours can't be loaded: 1 of its weights"):
         model_loader.load(settings, folder, make_plan(settings, folder))
+
+
+def test_the_picture_format_needs_no_weights(tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    for file in ("config.json", "preprocessor_config.json"):
+        shutil.copy(FOLDER / file, tmp_path)
+    own = model_loader.read_picture_spec(FOLDER, AutoConfig.from_pretrained(FOLDER))
+    assert model_loader.find_picture_spec(str(tmp_path)) == own
+
+
+def test_a_picture_format_that_lacks_something(tmp_path: Path) -> None:
+    values = json.loads((FOLDER / "preprocessor_config.json").read_text())
+    del values["merge_size"]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+    with pytest.raises(CannotLoad, match="does not say its merge_size"):
+        model_loader.find_picture_spec(str(tmp_path))

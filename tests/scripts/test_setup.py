@@ -84,6 +84,13 @@ def test_a_model_is_fetched_and_verified_once(setup: Setup) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_a_remote_model_is_left_to_its_endpoints(setup: Setup) -> None:
+    done = setup(QWEN_SERVER__MODEL__ENGINE="remote", QWEN_SERVER__MODEL__ENDPOINTS="http://127.0.0.1:1")
+    assert done.returncode == 0, done.stderr
+    assert "the endpoints have it" in done.stdout
+    assert "verifying" not in done.stdout
+
+
 def test_a_model_that_can_not_be_fetched(setup: Setup) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     assert_failed(setup(QWEN_SERVER__MODEL__NAME="studio/shots", HF_ENDPOINT=nobody), "studio/shots", nobody, "--demo")
