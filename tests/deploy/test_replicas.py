@@ -16,6 +16,7 @@ from settings import Settings
 from tests.deploy import cluster
 from tests.deploy.fakes import CURSED_ROWS, BrokenEngine, FixedCostEngine
 from tests.helpers import AUTH, assert_problem, encode, scene
+from tests.openai_server import FakeServer
 
 # The warnings are those of Ray's own code.
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
@@ -139,3 +140,15 @@ def test_replicas_are_added_when_shots_wait(cluster_url: str, settings: Settings
     answers = asyncio.run(cluster.send(cluster_url, 900, 48))
     assert {answer.status_code for answer in answers} == {200}
     assert len(cluster.pids(answers)) == 3
+
+
+def test_endpoints_need_no_replicas(cluster_url: str, settings: Settings) -> None:
+    endpoint = FakeServer()
+    endpoint.start()
+    try:
+        remote = {"engine": "remote", "endpoints": [endpoint.url]}
+        cluster.deploy(cluster_url, cluster.changed(settings, model=remote), None)
+        (answer,) = asyncio.run(cluster.send(cluster_url, 1, 1))
+    finally:
+        endpoint.stop()
+    assert answer.json()["caption"] == "A fake caption"
