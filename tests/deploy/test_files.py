@@ -84,6 +84,7 @@ def test_the_build_sees_what_it_copies() -> None:
             assert any(Path(source).match(pattern) or source.startswith(f"{pattern}/") for pattern in shown), source
 
 
+@pytest.mark.ray
 def test_compose() -> None:
     command = tool("docker-compose")
     environment = ("env", "GRAFANA_PASSWORD=secret")
@@ -106,6 +107,7 @@ def test_systemd(tmp_path: Path) -> None:
     assert "qwen-shots.service" not in said, said
 
 
+@pytest.mark.ray
 def test_prometheus(tmp_path: Path) -> None:
     promtool = tool("promtool")
     config = (DEPLOY / "prometheus.yml").read_text(encoding="utf-8")

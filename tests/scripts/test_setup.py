@@ -91,6 +91,7 @@ def test_a_remote_model_is_left_to_its_endpoints(setup: Setup) -> None:
     assert "verifying" not in done.stdout
 
 
+@pytest.mark.usefixtures("installed")
 def test_a_model_that_can_not_be_fetched(setup: Setup) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     assert_failed(setup(QWEN_SERVER__MODEL__NAME="studio/shots", HF_ENDPOINT=nobody), "studio/shots", nobody, "--demo")
