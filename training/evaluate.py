@@ -33,7 +33,7 @@ FILMS = (ROOT / "samples/sintel-trailer.mp4", ROOT / "samples/big-buck-bunny-30s
 
 # Never trained on: training counts up from 0, and its own held-out scenes are at 1,000,000,000.
 SEED = 2_000_000_000
-SHOTS = 60
+SHOTS = 400
 SHOTS_IN_BOTH = 64  # asked in bfloat16 too
 TIMED = 7
 
