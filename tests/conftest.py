@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import httpx
@@ -17,6 +18,11 @@ from tests.helpers import AUTH, BUNDLED, free_port, running_server, server_envir
 # The same examples in every run, and no time limit for each: other work on the machine must fail no test.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("steady")
+
+
+def pytest_configure() -> None:
+    """Give the programs that the tests start a SIGINT that ends them; a shell's background job begins without."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

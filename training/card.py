@@ -84,9 +84,10 @@ def _arithmetic(figures: Figures) -> str:
         for name in figures["seen"]["error"]
     ]
     move, seconds = figures["largest_move"], figures["seconds"]
+    told = _marked(f"{move['shot']:.4f}", good=move["shot"] <= LARGEST_MOVE)
     return (
         f"Mean absolute error by way of reading the answer:\n\n{_table(['', 'trained kinds', 'new kinds'], errors)}\n\n"
-        f"float32 against bfloat16 on the CPU: no score of a shot moves by more than {move['shot']:.4f}, "
+        f"float32 against bfloat16 on the CPU: no score of a shot moves by more than {told}, "
         f"none of a single frame by more than {move['frame']:.4f} (bar {LARGEST_MOVE}).\n\n"
         f"One shot alone, three key frames, caption and scores, on {figures['threads']} CPU threads in float32: "
         f"{seconds:.2f} s (bar {SECONDS:.0f} s)."
