@@ -59,13 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = PIPE_WIDTH
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, _end)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _end)
     try:
         return _run(console, options.film, options.model, options.port)
-    except KeyboardInterrupt:
+    except SystemExit:
         console.print("stopped")
-        return 128 + signal.SIGINT
+        raise
     except QwenShotsError as error:
         console.print(Text(f"ERROR: {error.detail}", "red"))
         return 1
@@ -80,7 +81,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _end(number: int, _: object) -> NoReturn:
-    """Leave by way of all `finally`, which stop the server."""
+    """Leave by way of all `finally`, which stop the server.
+
+    Not by KeyboardInterrupt: where that passes through code that a library runs from a string, Python kills itself in the
+    end, whatever exit code was chosen.
+    """
     sys.exit(128 + number)
 
 
