@@ -83,8 +83,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _end(number: int, _: object) -> NoReturn:
     """Leave by way of all `finally`, which stop the server.
 
-    Not by KeyboardInterrupt: where that passes through code that a library runs from a string, Python kills itself in the
-    end, whatever exit code was chosen.
+    Not by KeyboardInterrupt: where that passes through code that a library runs from a string, Python kills itself in
+    the end, whatever exit code was chosen.
     """
     sys.exit(128 + number)
 
@@ -176,7 +176,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     try:
         server.terminate()
         server.wait(STOP_SECONDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+    except (subprocess.TimeoutExpired, SystemExit):
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
