@@ -95,12 +95,18 @@ def moment(text: str, film_seconds: float) -> float:
     raise InvalidInput("a moment of the film looks like 70%, 1:02:03 or 3723.5 (seconds)")
 
 
+def number_of(shot: ShotRecord, name: str) -> float | None:
+    """A score or number of a shot; None where it has none of this name."""
+    value = values_of(shot).get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
 def _sorted(shots: Sequence[ShotRecord], by: str, numbers: Sequence[str]) -> list[ShotRecord]:
     if by not in numbers:
         raise InvalidInput(f"shots can't be ranked by this; they can by {', '.join(sorted(numbers))}")
 
     def key(shot: ShotRecord) -> float:
-        value = values_of(shot).get(by)
-        return float(value) if isinstance(value, int | float) else -1.0
+        value = number_of(shot, by)
+        return -1.0 if value is None else value
 
     return sorted(shots, key=key, reverse=True)

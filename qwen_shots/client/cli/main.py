@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-from qwen_shots.client.cli import analyze, server
-from qwen_shots.client.cli.exits import STOPPED, exit_code
+from qwen_shots.client.cli import analyze, export, rank, server, show, similar
+from qwen_shots.client.cli.exits import OK, STOPPED, exit_code
 from qwen_shots.errors import QwenShotsError
 
-COMMANDS = (analyze, server)
+COMMANDS = (analyze, rank, similar, show, export, server)
 
 EPILOG = """exit codes: 0 done; 1 some shots failed; 2 the command line or an input is wrong; 3 a film can't be used;
 4 the folder of answers can't; 5 the server can't; 130 Ctrl-C"""
@@ -32,9 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         told.print("stopped")
         return STOPPED
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        return OK
     except QwenShotsError as error:
         told.print(Text(f"ERROR: {error.detail}", "red"))
         return exit_code(error)

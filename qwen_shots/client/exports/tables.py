@@ -7,9 +7,9 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.selection import NUMBERS, TEXTS, score_names, values_of
 from qwen_shots.client.store import ShotRecord
 from qwen_shots.errors import InvalidInput
@@ -30,13 +30,20 @@ def to_csv(shots: Sequence[ShotRecord]) -> str:
     return buffer.getvalue()
 
 
+def to_tsv(shots: Sequence[ShotRecord]) -> str:
+    """The columns of the CSV for `cut`, `sort` and `awk`: a line a shot, a tab between values, nothing quoted."""
+    columns = _columns(shots)
+    rows = [columns, *([_word(_row(shot).get(name)) for name in columns] for shot in shots)]
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
 def to_jsonl(shots: Sequence[ShotRecord]) -> str:
     """A JSON object a line, with the evidence where it was asked for."""
     return "".join(f"{json.dumps(_object(shot), ensure_ascii=False)}\n" for shot in shots)
 
 
-def write_parquet(shots: Sequence[ShotRecord], file: Path) -> None:
-    """Write the columns of the CSV, with types.
+def to_parquet(shots: Sequence[ShotRecord]) -> bytes:
+    """The columns of the CSV, with types.
 
     Raises:
         InvalidInput: pyarrow is not installed.
@@ -48,7 +55,9 @@ def write_parquet(shots: Sequence[ShotRecord], file: Path) -> None:
         raise InvalidInput("Parquet needs pyarrow: pip install pyarrow") from None
     kinds = {name: pa.string() for name in (*TEXTS, "error")} | {"shot": pa.int64()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in _columns(shots)])
-    parquet.write_table(pa.Table.from_pylist([_row(shot) for shot in shots], schema), file)
+    buffer = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist([_row(shot) for shot in shots], schema), buffer)
+    return buffer.getvalue()
 
 
 def _columns(shots: Sequence[ShotRecord]) -> list[str]:
@@ -61,6 +70,10 @@ def _row(shot: ShotRecord) -> dict[str, float | str | None]:
 
 def _cell(value: float | str | None) -> float | str | None:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def _word(value: float | str | None) -> str:
+    return "" if value is None else one_line(str(value))
 
 
 def _object(shot: ShotRecord) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,22 +18,9 @@ from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
 from qwen_shots.client.writer import Answered, StoreWriter
 from tests.helpers import KEY, free_port
 from tests.qwen_shots.client.answering import AnsweringServer
-from tests.qwen_shots.client.clips import RATE, scenes, tone, write_film
+from tests.qwen_shots.client.clips import RATE
 
-LENGTHS = (30, 30, 24)
 COUNT = 9
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine shots: three scenes, three times."""
-    return write_film(tmp_path_factory.mktemp("film") / "a.mp4", scenes(*LENGTHS) * 3, sound=tone(440, 10.5), web=True)
-
-
-@pytest.fixture
-def server() -> Iterator[AnsweringServer]:
-    with AnsweringServer() as running:
-        yield running
 
 
 def stored(folder: Path) -> list[ShotRecord]:

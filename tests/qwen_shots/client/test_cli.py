@@ -29,18 +29,6 @@ from tests.qwen_shots.client.clips import scenes, tone, write_film
 COUNT = 9
 
 
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine shots: three scenes, three times."""
-    return write_film(tmp_path_factory.mktemp("film") / "a.mp4", scenes(30, 30, 24) * 3, sound=tone(440, 10.5))
-
-
-@pytest.fixture
-def server() -> Iterator[AnsweringServer]:
-    with AnsweringServer() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
@@ -103,17 +91,26 @@ def test_a_given_list_and_another_detector(film: Path, server: AnsweringServer, 
         assert store.film.cut_by == "content"
 
 
-def test_the_key_of_the_environment(
+def test_the_key_of_the_environment_and_the_evidence(
     film: Path, live_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The real server; a wrong key loses nothing but time."""
+    (tmp_path / "list.csv").write_text("start,end,name\n1,2,here\n")
     command = ["analyze", str(film), "--out", str(tmp_path), "--server", live_url, "--explain"]
+    command += ["--shots", str(tmp_path / "list.csv")]
     monkeypatch.setenv("QWEN_SHOTS_KEY", "wrong")
     assert main(command) == 5
     assert "key" in capsys.readouterr().err
     monkeypatch.setenv("QWEN_SHOTS_KEY", KEY)
     assert main(command) == 0
-    assert all(shot.evidence and len(shot.scores) == 6 for shot in stored(tmp_path))
+    (shot,) = stored(tmp_path)
+    assert shot.evidence is not None
+    assert len(shot.scores) == 6
+    assert main(["show", str(tmp_path), "1"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 (here) of a.mp4" in told
+    assert f"luminance {shot.evidence.measured.luminance:.4f}" in told
+    assert f"{shot.evidence.fusion['motion'].measurement:+.4f}" in told
 
 
 # --- what can't work -------------------------------------------------------------------------------------------------
@@ -126,7 +123,7 @@ def cut_short(film: Path, path: Path) -> None:
 BAD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "text.mp4": (lambda _, path: path.write_text("words\n" * 100), "is not a film"),
     "sound.wav": (lambda _, path: write_film(path, [], sound=tone(440, 1)), "no moving picture"),
-    "short.mp4": (cut_short, "cut short"),
+    "short.mp4": (cut_short, "its header says 10.5 s"),
     "nowhere.mp4": (lambda *_: None, "No such file"),
     "folder.mp4": (lambda _, path: path.mkdir(), "directory"),
 }
@@ -142,7 +139,7 @@ def test_bad_films(
     told = capsys.readouterr().err
     assert words in " ".join(told.split())
     assert "Traceback" not in told
-    assert not server.asked
+    assert bool(server.asked) == (name == "short.mp4")  # up to its last sure shot
 
 
 def test_a_film_of_one_picture(server: AnsweringServer, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from qwen_shots.client.exports.cutlist import CutList, film_cuts, selected_cuts,
 from qwen_shots.client.exports.edl import to_edls
 from qwen_shots.client.exports.fcpxml import to_fcpxml
 from qwen_shots.client.exports.otio import to_otio
-from qwen_shots.client.exports.tables import to_csv, to_jsonl, write_parquet
+from qwen_shots.client.exports.tables import to_csv, to_jsonl, to_parquet
 from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.exports.webvtt import to_webvtt
 from qwen_shots.client.store import ErrorRecord, FilmRecord, ShotRecord
@@ -80,9 +80,8 @@ def test_jsonl() -> None:
     assert rows[6]["error"] == {"type": "urn:x", "title": "It failed", "detail": "of something"}
 
 
-def test_parquet(tmp_path: Path) -> None:
-    write_parquet(ALL, tmp_path / "shots.parquet")
-    table = parquet.read_table(tmp_path / "shots.parquet")
+def test_parquet() -> None:
+    table = parquet.read_table(io.BytesIO(to_parquet(ALL)))
     assert table["caption"].to_pylist() == [*ODD, None]
     assert table["suspense"].to_pylist() == [0.25] * 6 + [None]
     assert str(table.schema.field("shot").type) == "int64"

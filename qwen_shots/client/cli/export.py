@@ -1,0 +1,124 @@
+"""`qwen-shots export DIR FILE...`: the film's shots, or a selection of them, for other programs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from qwen_shots.client.cli.exits import OK
+from qwen_shots.client.cli.folder import Answers, add_folder, add_selection, read_answers, tell, wanted_of
+from qwen_shots.client.errors import CannotStore
+from qwen_shots.client.exports.cutlist import SELECTION_START, CutList, film_cuts, selected_cuts, timebase_of
+from qwen_shots.client.exports.edl import to_edls
+from qwen_shots.client.exports.fcpxml import to_fcpxml
+from qwen_shots.client.exports.otio import to_otio
+from qwen_shots.client.exports.tables import to_csv, to_jsonl, to_parquet
+from qwen_shots.client.exports.webvtt import to_webvtt
+from qwen_shots.client.selection import Wanted, select
+from qwen_shots.client.store import ShotRecord
+from qwen_shots.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is written.
+
+    Attributes:
+        shots: the rows of a table.
+        cuts: the same as a timeline.
+    """
+
+    shots: Sequence[ShotRecord]
+    cuts: CutList
+
+
+Writer: TypeAlias = Callable[[Export], Sequence[bytes]]
+"""What goes into one file, or into several of them."""
+
+WRITERS: dict[str, Writer] = {
+    ".csv": lambda export: [to_csv(export.shots).encode()],
+    ".jsonl": lambda export: [to_jsonl(export.shots).encode()],
+    ".parquet": lambda export: [to_parquet(export.shots)],
+    ".vtt": lambda export: [to_webvtt(export.shots).encode()],
+    ".edl": lambda export: [text.encode() for text in to_edls(export.cuts)],
+    ".otio": lambda export: [to_otio(export.cuts).encode()],
+    ".fcpxml": lambda export: [to_fcpxml(export.cuts).encode()],
+}
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    text = "write the film's shots, or with --by, --top, --where or --until a selection, for other programs"
+    parser = commands.add_parser("export", help=text, description=text)
+    add_folder(parser)
+    parser.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help=f"its ending says what it becomes: {', '.join(WRITERS)}"
+    )
+    parser.add_argument("--by", metavar="NAME", help="a selection, the highest of this attribute first")
+    add_selection(parser)
+    parser.add_argument(
+        "--start",
+        metavar="TIMECODE",
+        help=f"the timeline's; left out, the film's own, and {SELECTION_START} for a selection",
+    )
+    parser.add_argument(
+        "--drop-frame",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="how timecodes count at 29.97 and 59.94 frames a second; left out, as the film's own do",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write all files."""
+    writers = [_writer(file) for file in options.files]
+    export = _export(read_answers(options.folder), options)
+    if not export.shots:
+        tell("no shot meets this")
+    for file, writer in zip(options.files, writers, strict=True):
+        contents = writer(export)
+        for each, content in zip(_names(file, len(contents)), contents, strict=True):
+            _write(each, content)
+            print(each)
+    return OK
+
+
+def _writer(file: Path) -> Writer:
+    if writer := WRITERS.get(file.suffix.lower()):
+        return writer
+    raise InvalidInput(f"{file.name} ends in none of {', '.join(WRITERS)}")
+
+
+def _export(answers: Answers, options: argparse.Namespace) -> Export:
+    base = timebase_of(answers.film, drop=options.drop_frame)
+    wanted = wanted_of(options)
+    if wanted == Wanted():
+        return Export(answers.shots, film_cuts(answers.film, answers.shots, base, options.start))
+    picked = select(answers.shots, answers.film.duration, wanted)
+    return Export(picked, selected_cuts(answers.film, picked, base, options.start or SELECTION_START))
+
+
+def _names(file: Path, count: int) -> list[Path]:
+    """`cut.edl`, or `cut-1.edl` and so on."""
+    if count == 1:
+        return [file]
+    return [file.with_stem(f"{file.stem}-{number}") for number in range(1, count + 1)]
+
+
+def _write(file: Path, content: bytes) -> None:
+    """All of it or nothing."""
+    half = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        half.write_bytes(content)
+        half.replace(file)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise CannotStore(f"{file} can't be written ({error.strerror})") from None

@@ -1,0 +1,78 @@
+"""A folder of answers, and which of its shots are wanted: from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from qwen_shots.client.errors import NoStore
+from qwen_shots.client.selection import Wanted
+from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a folder knows.
+
+    Attributes:
+        film: the film.
+        shots: all of its shots, in order of time.
+    """
+
+    film: FilmRecord
+    shots: list[ShotRecord]
+
+
+def add_folder(parser: argparse.ArgumentParser) -> None:
+    """Add DIR."""
+    parser.add_argument("folder", metavar="DIR", type=Path, help="what `analyze --out` made")
+
+
+def add_selection(parser: argparse.ArgumentParser, *, top: int | None = None) -> None:
+    """Add --top, --where and --until."""
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=top, help=f"at most so many shots{f'; {top} by default' if top else ''}"
+    )
+    parser.add_argument(
+        "--where", metavar="TEXT", help="only shots that meet it, such as 'motion > 0.5 and audio != \"dialog\"'"
+    )
+    parser.add_argument(
+        "--until", metavar="MOMENT", help="only shots that end by then, for no spoilers: 70%%, 1:02:03 or seconds"
+    )
+
+
+def wanted_of(options: argparse.Namespace) -> Wanted:
+    """What was asked for."""
+    return Wanted(options.by, options.top, options.where, options.until)
+
+
+def read_answers(folder: Path) -> Answers:
+    """Read a folder; what is missing yet is told.
+
+    Raises:
+        NoStore: there is none, or it holds no answer.
+    """
+    try:
+        store = open_store(folder)
+    except NoStore as error:
+        if films := sorted(file.parent.name for file in folder.glob(f"*/{FILE_NAME}")):
+            raise NoStore(f"{folder} holds several films; name one: {', '.join(films)}") from None
+        raise error from None
+    with store:
+        answers, complete = Answers(store.film, store.shots()), store.complete
+    analysed = sum(shot.analysed for shot in answers.shots)
+    if not any(shot.attempts for shot in answers.shots):
+        raise NoStore(f"no shot in {folder} has an answer yet; `qwen-shots analyze` goes on where it stopped")
+    if not complete or analysed < len(answers.shots):
+        known = f"{len(answers.shots)}{'' if complete else ' found so far'}"
+        tell(f"{analysed} of {known} shots are analysed; `qwen-shots analyze` goes on, --retry-failed tries again")
+    return answers
+
+
+def tell(text: str) -> None:
+    """Tell people, and no program that reads the output."""
+    Console(stderr=True).print(Text(text, "yellow"))
