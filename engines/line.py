@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-
 from engines.base import ShotPictures, ShotReading
 from engines.conversation import Conversation
 from engines.endpoint import Endpoint, NoAnswer
 from engines.interview import Interview
+from engines.probe import probe_shot
 from engines.scheduler import Pending, ShotQueue
 from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, EngineLost, QwenShotsError, ShotFailed
@@ -55,8 +54,7 @@ class Line:
         self.shots_at_once = max(1, settings.model.endpoint_requests // REQUESTS_A_SHOT)
         self._queue = queue
         self._settings = settings
-        side = 4 * spec.factor
-        self._probe = ShotPictures((np.full((side, side, 3), 128, np.uint8),))
+        self._probe = probe_shot(spec)
         self._in_hand: set[asyncio.Task[None]] = set()
         self._trusted = False
         self._doubt = asyncio.Event()

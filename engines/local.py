@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 FIRST_RESTART_SECONDS = 1.0
 LAST_RESTART_SECONDS = 30.0
+# An engine that is started again may take this long, or so many times what the first one took.
+LEAST_LOAD_SECONDS = 120.0
+LOAD_PATIENCE = 5.0
 
 
 class LocalEngine:
@@ -34,6 +37,7 @@ class LocalEngine:
         self._ready: set[int] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._failure: str | None = None
+        self._load_patience: float | None = None  # a first load may take as long as a slow disk needs
         self._in_hand: set[asyncio.Future[ShotReading]] = set()
 
     @property
@@ -117,8 +121,11 @@ class LocalEngine:
             self._replicas[rank] = replica
             came_up = False
             try:
-                ready = await replica.start()
+                began = time.monotonic()
+                ready = await replica.start(self._load_patience)
                 came_up = True
+                took = time.monotonic() - began
+                self._load_patience = max(LEAST_LOAD_SECONDS, LOAD_PATIENCE * took, self._load_patience or 0)
                 self._on_ready(rank, ready)
                 pause = FIRST_RESTART_SECONDS
                 await self._serve_until_lost(replica, ready.batch_tokens)
@@ -164,7 +171,7 @@ class LocalEngine:
             batch: list[Pending] = await self._queue.take(budget)
             began = time.monotonic()
             try:
-                answers = await replica.run([pending.shot for pending in batch])
+                answers = await replica.run([pending.shot for pending in batch], sum(each.tokens for each in batch))
             except BaseException:
                 # Whatever went wrong, nobody may wait for ever.
                 self._queue.give_back(batch)

@@ -15,22 +15,20 @@ from typing import Any
 
 from engines import worker
 from engines.base import ShotPictures
-from engines.worker import Answer, Answers, Beat, Failed, Ready, Work
-from qwen_shots.errors import CannotLoad, EngineLost
+from engines.probe import PROBE_TOKENS, probe_shot
+from engines.watchdog import BEAT_SECONDS, Beat, Watchdog
+from engines.worker import Answer, Answers, Failed, Ready, Work
+from qwen_shots.errors import CannotLoad, EngineLost, QwenShotsError
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
-# A batch is sized to be short. One that takes this long is stuck in a kernel or a driver, and only the process's end
-# frees it.
+# A batch is sized to be short. One that takes this long is stuck, whatever the watchdog thinks of it.
 BATCH_SECONDS = 600.0
-# Much earlier than that, a process tells by its beats that it is stuck: none come, or a batch is in hand and it uses no
-# processor time, which a batch that merely takes long does. Counted in looks, not in seconds: when this whole machine
-# was asleep, that is one look.
-LOOK_SECONDS = 1.0
-STUCK_LOOKS = 4
-LEAST_CPU_SECONDS = 0.005  # between two beats; the beats alone use a tenth of that
+# An engine that has nothing to do proves so often that it could, but gives no more than this share of its time to it.
+PROBE_SECONDS = 5.0
+PROBE_SHARE = 0.05
 
 
 class Replica:
@@ -49,14 +47,19 @@ class Replica:
         self._waiting: dict[int, asyncio.Future[tuple[Answer, ...]]] = {}
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
         self._lost = asyncio.Event()
-        self._beat: Beat | None = None
+        self._watchdog = Watchdog()
+        self._sending = asyncio.Lock()
+        self._answered = 0.0
 
-    async def start(self) -> Ready:
+    async def start(self, patience: float | None = None) -> Ready:
         """Spawn the process and wait until the model has answered a first shot.
+
+        Args:
+            patience: seconds that this may take; None: as long as it does.
 
         Raises:
             CannotLoad: the model can't be loaded, or the process not be started.
-            EngineLost: the process died while it loaded.
+            EngineLost: the process died while it loaded, or took too long.
         """
         try:
             await asyncio.to_thread(self._process.start)
@@ -68,27 +71,33 @@ class Replica:
         self._theirs.close()  # else the pipe would not end when the child does
         self._theirs = None
         threading.Thread(target=self._read, name=f"{self._process.name}-reader", daemon=True).start()
-        return await self._ready
+        try:
+            return await asyncio.wait_for(self._ready, patience)
+        except asyncio.TimeoutError:
+            self._process.kill()
+            raise EngineLost(f"the engine did not load within {patience:.0f} s") from None
 
-    async def run(self, shots: Sequence[ShotPictures]) -> tuple[Answer, ...]:
-        """Look at one batch.
+    async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
+        """Look at one batch, of so many tokens.
 
         Raises:
             EngineLost: the process died before it answered, or was ended because it did not answer in time.
         """
         try:
-            return await asyncio.wait_for(self._exchange(shots), BATCH_SECONDS)
+            return await asyncio.wait_for(self._exchange(shots, tokens), BATCH_SECONDS)
         except asyncio.TimeoutError:
             log.error("%s did not answer within %.0f s and is ended", self._process.name, BATCH_SECONDS)  # noqa: TRY400
             self._process.kill()
             raise EngineLost("the engine hung; it is being started again") from None
 
-    async def _exchange(self, shots: Sequence[ShotPictures]) -> tuple[Answer, ...]:
+    async def _exchange(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
         number = next(self._numbers)
         answer: asyncio.Future[tuple[Answer, ...]] = self._loop.create_future()
         self._waiting[number] = answer
+        self._watchdog.begin(number, tokens)
         try:
-            await asyncio.to_thread(self._pipe.send, Work(number, tuple(shots)))
+            async with self._sending:
+                await asyncio.to_thread(self._pipe.send, Work(number, tuple(shots)))
         except (OSError, ValueError):
             self._waiting.pop(number, None)
             raise EngineLost("the engine stopped; it is being started again") from None
@@ -100,20 +109,37 @@ class Replica:
         return answers
 
     async def watch(self) -> None:
-        """Look at the process's beats, for ever; end it when it is stuck."""
-        seen, looks = self._beat, 0
-        while looks < STUCK_LOOKS:
-            await asyncio.sleep(LOOK_SECONDS)
-            looks = 0 if self._moved_since(seen) else looks + 1
-            seen = self._beat
-        log.error("%s is stuck and is ended", self._process.name)
+        """Follow the process until it is stuck, or answers a probe with an error; then end it."""
+        tasks = [asyncio.create_task(self._until_stuck()), asyncio.create_task(self._until_disproved())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        log.error("%s is stuck and is ended: %s", self._process.name, done.pop().result())
         self._process.kill()
 
-    def _moved_since(self, seen: Beat | None) -> bool:
-        if self._beat is None or self._beat is seen:
-            return False
-        used = self._beat.cpu_seconds - (seen.cpu_seconds if seen else 0)
-        return not self._waiting or used >= LEAST_CPU_SECONDS
+    async def _until_stuck(self) -> str:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            if why := self._watchdog.look():
+                return why
+
+    async def _until_disproved(self) -> str:
+        """Have a shot looked at whenever none was lately."""
+        ready = self._ready.result()
+        tokens = PROBE_TOKENS + ready.text_tokens + ready.question_tokens
+        pause = PROBE_SECONDS
+        while True:
+            await asyncio.sleep(max(0.1, self._answered + pause - self._loop.time()))
+            if self._waiting or self._loop.time() < self._answered + pause:
+                continue
+            began = self._loop.time()
+            (answer,) = await self._exchange([probe_shot(ready.pictures)], tokens)
+            if isinstance(answer, QwenShotsError):
+                return f"it can't answer a probe: {answer.detail}"
+            pause = max(PROBE_SECONDS, (self._loop.time() - began) / PROBE_SHARE)
 
     async def close(self) -> None:
         """End the process, by force if it does not go."""
@@ -158,12 +184,15 @@ class Replica:
     def _on_message(self, message: Any) -> None:
         match message:
             case Ready():
+                self._answered = self._loop.time()  # it has answered a shot to itself
                 _settle(self._ready, message)
             case Failed(detail):
                 _settle(self._ready, CannotLoad(detail))
             case Beat():
-                self._beat = message
-            case Answers(number, answers):
+                self._watchdog.on_beat(message)
+            case Answers(number, answers, spent):
+                self._answered = self._loop.time()
+                self._watchdog.end(number, spent)
                 _settle(self._waiting.pop(number), answers)
             case None:
                 lost = EngineLost("the engine stopped; it is being started again")

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-import numpy as np
-
 from engines.base import EngineInfo, ShotPictures, ShotReading
+from engines.probe import probe_shot
+from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from lifeline import end_with_parent
 from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, OutOfMemory, QwenShotsError, ShotFailed
@@ -31,9 +31,6 @@ Look = Callable[[Sequence[ShotPictures]], Sequence[Answer]]
 # this is some 30 shots of three full pictures and six attributes.
 CPU_BATCH_TOKENS = 6_144
 GPU_BATCH_TOKENS = 36_864
-
-
-BEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +71,19 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One answer a shot, in order."""
+    """One answer a shot, in order, and what the longest forward pass took."""
 
     number: int
     answers: tuple[Answer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """A sign of life, every `BEAT_SECONDS`.
-
-    Attributes:
-        cpu_seconds: processor time of the process so far; it stands still in one that is stuck.
-    """
-
-    cpu_seconds: float
+    spent: Spent
 
 
 class _Sender:
     """Sends from two threads, one message at a time."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, timed: _Timed) -> None:
         self._pipe = pipe
+        self._timed = timed
         self._lock = threading.Lock()
 
     def send(self, message: Answers | Beat) -> None:
@@ -105,8 +93,35 @@ class _Sender:
     def beat_for_ever(self) -> None:
         with contextlib.suppress(OSError):  # the server is gone, and the lifeline ends this process
             while True:
-                self.send(Beat(time.process_time()))
+                self.send(Beat(time.process_time(), self._timed.looks))
                 time.sleep(BEAT_SECONDS)
+
+
+class _Timed:
+    """A look whose forward passes are counted and timed."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self.looks = 0
+        self._longest = Spent(0, 0)
+
+    def __call__(self, shots: Sequence[ShotPictures]) -> Sequence[Answer]:
+        self.looks += 1
+        began = _clocks()
+        try:
+            return self._look(shots)
+        finally:
+            spent = _clocks() - began
+            self._longest = max(self._longest, spent, key=lambda each: each.wall)
+
+    def take_longest(self) -> Spent:
+        """The longest forward pass since this was asked last."""
+        longest, self._longest = self._longest, Spent(0, 0)
+        return longest
+
+
+def _clocks() -> Spent:
+    return Spent(time.monotonic(), time.process_time())
 
 
 def main(pipe: Connection, settings: Settings, rank: int) -> None:
@@ -127,10 +142,12 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
         pipe.send(Failed(f"loading {settings.model.name} failed with {type(error).__name__}: {error}"))
         return
     pipe.send(ready)
-    sender = _Sender(pipe)
+    timed = _Timed(look)
+    sender = _Sender(pipe, timed)
     threading.Thread(target=sender.beat_for_ever, name="beat", daemon=True).start()
     while (work := _receive(pipe)) is not None:
-        sender.send(Answers(work.number, tuple(answer_all(look, work.shots))))
+        answers = tuple(answer_all(timed, work.shots))
+        sender.send(Answers(work.number, answers, timed.take_longest()))
 
 
 def _receive(pipe: Connection) -> Work | None:
@@ -150,9 +167,7 @@ def _load(settings: Settings, rank: int) -> tuple[Look, Ready]:
     plan = model_loader.make_plan(settings.model, folder)
     loaded = model_loader.load(settings.model, folder, plan, rank)
     runner = ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens)
-    side = 4 * loaded.pictures.factor
-    probe = ShotPictures((np.full((side, side, 3), 128, np.uint8),))
-    (answer,) = runner.look([probe])
+    (answer,) = runner.look([probe_shot(loaded.pictures)])
     if isinstance(answer, QwenShotsError):
         # Else the server would be healthy and every shot an error.
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")

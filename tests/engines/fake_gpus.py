@@ -40,12 +40,12 @@ class FakeGpu:
         self._batch = batch
         self._work = work
 
-    async def start(self) -> Ready:
+    async def start(self, patience: float | None = None) -> Ready:
         """Nothing to load."""
         info = EngineInfo("fake", "cuda", self._gpus, self._gpus * 2**30)
         return Ready(info, SPEC, self._gpus, batch_tokens=self._batch, text_tokens=0, question_tokens=0)
 
-    async def run(self, shots: Sequence[ShotPictures]) -> tuple[Answer, ...]:
+    async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
         """The same answer for each shot, when the work is done."""
         await self._work(self._rank, len(shots))
         return (READING,) * len(shots)

@@ -20,7 +20,6 @@ from engines import worker
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine, _tokens
 from engines.packing import Branches
-from engines.replica import Replica
 from engines.runner import ModelRunner, Prompts
 from engines.scheduler import ShotQueue
 from engines.worker import Answer, answer_all
@@ -124,32 +123,13 @@ def test_an_engine_that_answers_half_a_batch_leaves_nobody_waiting(settings: Set
 
         def halve(message: object) -> None:
             if isinstance(message, worker.Answers):
-                message = worker.Answers(message.number, message.answers[:-1])
+                message = worker.Answers(message.number, message.answers[:-1], message.spent)
             exact(message)
 
         replica._on_message = halve  # type: ignore[method-assign]
         answers = await asyncio.wait_for(asyncio.gather(*(engine.look(SHOT) for _ in range(4))), 60)
         assert all(isinstance(answer, ShotReading) for answer in answers)
         await engine.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_batch_that_takes_long_is_not_taken_for_stuck(settings: Settings) -> None:
-    async def scenario() -> None:
-        replica = Replica(settings, 0)
-        replica._waiting[0] = asyncio.get_running_loop().create_future()
-        working, idle = worker.Beat(0.5), worker.Beat(0.5004)
-        replica._beat = working
-        assert replica._moved_since(None)
-        assert not replica._moved_since(working)
-        replica._beat = idle
-        assert not replica._moved_since(working)
-        replica._beat = worker.Beat(0.9)
-        assert replica._moved_since(idle)
-        replica._waiting.clear()
-        replica._beat = worker.Beat(0.9001)
-        assert replica._moved_since(worker.Beat(0.9))
 
     asyncio.run(scenario())
 
@@ -320,7 +300,7 @@ def test_a_model_that_gives_no_numbers_is_not_served(settings: Settings, tmp_pat
 
 def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -> None:
     class NoMemory:
-        async def run(self, shots: Sequence[ShotPictures]) -> tuple[Answer, ...]:
+        async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
             raise MemoryError
 
     async def scenario() -> None:
