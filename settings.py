@@ -321,11 +321,12 @@ def local_address(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    # For the shell scripts: check the configuration and print the address.
+    # For the shell scripts: check the configuration; print the address, and how long a stop may take.
     import sys
 
     try:
-        print(local_address(load_settings()))
+        loaded = load_settings()
+        print(local_address(loaded), loaded.server.drain_timeout)
     except InvalidSettings as error:
         print(f"ERROR: {error.detail}", file=sys.stderr)
         sys.exit(2)

@@ -42,17 +42,18 @@ if pid=$(running_server); then
     echo "the server is running already (pid $pid); ./stop_server.sh stops it"
     exit 0
 fi
+settings=$("$PYTHON" -m settings) || exit 2
+read -r address drain <<<"$settings"
 if [ "$foreground" = yes ]; then
-    remember_server $$ # exec keeps the pid
+    remember_server $$ "$drain" # exec keeps the pid
     exec "$PYTHON" server.py
 fi
 
-address=$("$PYTHON" -m settings) || exit 2
 [ -f "$LOG" ] || : > "$LOG"
 before=$(wc -l < "$LOG")
 nohup "$PYTHON" server.py >> "$LOG" 2>&1 < /dev/null &
 pid=$!
-remember_server "$pid"
+remember_server "$pid" "$drain"
 trap 'kill -TERM "$pid" 2>/dev/null; rm -f "$PID_FILE"; exit 130' INT TERM
 
 echo "starting the server (pid $pid, log: $LOG)"

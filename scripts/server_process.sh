@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Which server was started here: shared by start_server.sh and stop_server.sh.
-# The pid file holds the pid and the moment of its start, so that a pid that was given away again is never touched.
+# The pid file holds the pid and the moment of its start, so that a pid that was given away again is never touched; and
+# the seconds that a stop of this server may take.
 
 PID_FILE=.qwen_server.pid
 # The small checkpoint in this folder that --demo serves.
@@ -10,8 +11,11 @@ BUNDLED_MODEL=models/qwen2-vl-film-tiny
 # When a process was started, as ps tells it; nothing when there is none.
 started_at() { LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null; }
 
-# Remember a server.
-remember_server() { printf '%s\n%s\n' "$1" "$(started_at "$1")" > "$PID_FILE"; }
+# Remember a server, and its server.drain_timeout.
+remember_server() { printf '%s\n%s\n%s\n' "$1" "$(started_at "$1")" "$2" > "$PID_FILE"; }
+
+# The server.drain_timeout of the server that was started here; the default where its version did not tell.
+drain_timeout() { sed -n '3p' "$PID_FILE" | grep . || echo 50; }
 
 # Print the pid of the server that was started here; fails when it does not run.
 running_server() {

@@ -27,13 +27,15 @@ def assert_failed(done: subprocess.CompletedProcess[str], word: str, project: Pa
 
 
 def test_start_twice_and_stop_twice(run: Run, project: Path, port: int) -> None:
-    started = run("start_server.sh", "--demo")
+    started = run("start_server.sh", "--demo", SERVER__DRAIN_TIMEOUT="77")
     assert (started.returncode, "healthy" in started.stdout) == (0, True), started.stderr
+    assert (project / ".qwen_server.pid").read_text().splitlines()[2] == "77"
     assert httpx.get(f"http://127.0.0.1:{port}/health").json()["model"] == BUNDLED
     again = run("start_server.sh", "--demo")
     assert (again.returncode, "running already" in again.stdout) == (0, True)
     stopped = run("stop_server.sh")
     assert (stopped.returncode, "stopped" in stopped.stdout) == (0, True)
+    assert "77 s (server.drain_timeout)" in stopped.stdout
     assert processes_in(project) == set()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health")
@@ -95,6 +97,17 @@ def test_a_process_that_was_not_started_here_is_left_alone(run: Run, project: Pa
         assert run("stop_server.sh").returncode == 0
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_stop_waits_as_long_as_the_server_may_take_and_then_says_so(run: Run, project: Path) -> None:
+    with subprocess.Popen(["bash", "-c", "trap '' TERM; while :; do sleep 0.1; done"]) as deaf:
+        started = ["bash", "-c", f". scripts/server_process.sh; started_at {deaf.pid}"]
+        moment = subprocess.run(started, cwd=project, capture_output=True, text=True, check=True).stdout
+        (project / ".qwen_server.pid").write_text(f"{deaf.pid}\n{moment}-13\n")  # 13 s less than the last 15
+        stopped = run("stop_server.sh")
+        assert (stopped.returncode, "ERROR: the server runs on after 2 s" in stopped.stderr) == (1, True)
+        assert deaf.poll() is None
+        deaf.kill()
 
 
 @pytest.mark.parametrize("script", ["start_server.sh", "stop_server.sh"])
