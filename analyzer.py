@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from engines.base import Engine, Picture, ShotPictures
 from qwen_shots import audio, fusion, measure, media
+from qwen_shots.media import PictureFit, Size
 from qwen_shots.schemas import Analysis, Measured, Shot
 from settings import ProcessingSettings
 
@@ -70,7 +74,7 @@ class ShotAnalyzer:
     async def _prepare(self, shot: Shot) -> Prepared:
         self.preparing += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, prepare, shot)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, prepare, shot, self._engine.fit)
         finally:
             self.preparing -= 1
 
@@ -79,14 +83,33 @@ class ShotAnalyzer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def prepare(shot: Shot) -> Prepared:
-    """Decode all frames, measure them, and pick the key frames.
+def prepare(shot: Shot, fit: PictureFit | None) -> Prepared:
+    """Decode all frames, measure them, and bring the key frames to the size at which the engine sees them.
+
+    Args:
+        shot: five frames or so.
+        fit: that size; None decodes everything at its full size and leaves it.
 
     Raises:
         InvalidPicture: a frame can't be read; the detail names it.
     """
-    frames = [media.decode_picture(image, f"images[{index}]") for index, image in enumerate(shot.images)]
-    key_frames = tuple(frames[index] for index in fusion.key_frame_indices(len(frames)))
-    luminance = measure.luminance(key_frames)
-    measured = Measured(luminance=luminance, darkness=measure.darkness(luminance), motion=measure.motion(frames))
-    return Prepared(key_frames, measured)
+    keys = fusion.key_frame_indices(len(shot.images))
+    frames = [
+        media.decode_frame(image, f"images[{index}]", _least(fit, is_key=index in keys) if fit else None)
+        for index, image in enumerate(shot.images)
+    ]
+    luminance = measure.luminance([frames[index].image for index in keys])
+    motion = measure.motion([frame.image for frame in frames], frames[0].size)
+    key_frames = [fit.picture(frames[index]) if fit else np.array(frames[index].image) for index in keys]
+    measured = Measured(luminance=luminance, darkness=measure.darkness(luminance), motion=motion)
+    return Prepared(tuple(key_frames), measured)
+
+
+def _least(fit: PictureFit, *, is_key: bool) -> Callable[[Size], Size]:
+    """How large a frame must be decoded: all are measured, and the model sees the key frames."""
+
+    def least(size: Size) -> Size:
+        measured, seen = measure.motion_size(size), fit.size(size)
+        return (max(measured[0], seen[0]), max(measured[1], seen[1])) if is_key else measured
+
+    return least

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from model_files import find_files, local_folder, weight_bytes
 from model_hub import download, download_processor
 from qwen_shots.errors import CannotLoad, QwenShotsError
+from qwen_shots.media import PictureFit
 from settings import ModelSettings, load_settings
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class PictureSpec:
     def max_tokens(self, asked: int) -> int:
         """Tokens that a picture may cost: as many as the settings ask for, but no more than the checkpoint knows."""
         return asked if self.max_pixels is None else min(asked, self.max_pixels // self.factor**2)
+
+    def fit(self, asked: int) -> PictureFit:
+        """How large the model sees pictures that may cost `max_tokens(asked)`."""
+        return PictureFit(self.factor, self.max_tokens(asked))
 
 
 @dataclass(frozen=True, slots=True)

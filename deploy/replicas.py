@@ -24,6 +24,7 @@ from engines.scheduler import MAX_TRIES
 from engines.worker import Answer
 from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, Draining, EngineLoading, EngineLost, QueueFull, QwenShotsError
+from qwen_shots.media import PictureFit
 from settings import Settings
 
 log = logging.getLogger("qwen_server")
@@ -152,6 +153,11 @@ class ReplicatedEngine:
     def failure(self) -> str | None:
         """What Serve says of replicas that can't be started."""
         return self._failure
+
+    @property
+    def fit(self) -> PictureFit | None:
+        """How large the model sees pictures; None until a replica has told."""
+        return self._described.pictures.fit(self._max_frame_tokens) if self._described else None
 
     @property
     def queue_depth(self) -> int:

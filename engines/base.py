@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen_shots.errors import QueueFull
+from qwen_shots.media import PictureFit
 from qwen_shots.scoring import Reading
 
 Picture = NDArray[np.uint8]
@@ -50,7 +51,8 @@ class ShotPictures:
     """The key frames of one shot, in time order.
 
     Attributes:
-        pictures: RGB arrays of shape (height, width, 3), of any size: the engine scales them to its budget.
+        pictures: RGB arrays of shape (height, width, 3), of any size: the engine scales down what is larger than its
+            `fit`.
     """
 
     pictures: tuple[Picture, ...]
@@ -83,6 +85,10 @@ class Engine(Protocol):
     @property
     def failure(self) -> str | None:
         """With FAILED: why, in a sentence for the operator. Else None."""
+
+    @property
+    def fit(self) -> PictureFit | None:
+        """How large it sees pictures, so that none is prepared any larger; None while that is not known."""
 
     @property
     def queue_depth(self) -> int:

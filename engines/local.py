@@ -14,6 +14,7 @@ from engines.scheduler import Pending, ShotQueue
 from engines.worker import Ready
 from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull
+from qwen_shots.media import PictureFit
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,11 @@ class LocalEngine:
         if self._first is None:
             return Status.LOADING
         return Status.HEALTHY if len(self._ready) == len(self._keepers) else Status.DEGRADED
+
+    @property
+    def fit(self) -> PictureFit | None:
+        """How large the model sees pictures; None while it loads."""
+        return self._first.pictures.fit(self._settings.model.max_frame_tokens) if self._first else None
 
     @property
     def queue_depth(self) -> int:

@@ -16,6 +16,7 @@ from engines.pixels import fit_shot, token_count
 from engines.scheduler import ShotQueue
 from model_loader import PictureSpec, find_picture_spec
 from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull, QwenShotsError
+from qwen_shots.media import PictureFit
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,11 @@ class RemoteEngine:
         if not self._was_up:
             return Status.LOADING
         return Status.HEALTHY if self._up else Status.DEGRADED
+
+    @property
+    def fit(self) -> PictureFit | None:
+        """How large the model sees pictures; None until its files are read."""
+        return self._spec.fit(self._settings.model.max_frame_tokens) if self._spec else None
 
     @property
     def queue_depth(self) -> int:

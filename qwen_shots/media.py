@@ -1,7 +1,8 @@
 """From what a client sent to frames as a person would see them.
 
 A frame is a base64 JPEG, PNG or WebP. Its format is decided by its content, its limits are checked before any pixel is
-decoded, and what comes out is 8-bit sRGB, upright, with transparency laid on white as a browser's page shows it.
+decoded, and what comes out is 8-bit sRGB, upright, with transparency laid on white as a browser's page shows it. A JPEG
+that will be looked at much smaller is decoded at a reduced scale, which is faster.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ import binascii
 import math
 import struct
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from qwen_shots.colour import as_seen, is_on_its_side, scale_key
 from qwen_shots.errors import InvalidPicture
-from qwen_shots.exif import orientation
 
 Picture: TypeAlias = NDArray[np.uint8]
 """A frame: (height, width, 3), 8-bit sRGB."""
+
+Size: TypeAlias = tuple[int, int]
+"""(height, width) in pixels."""
 
 MIN_SIDE = 16
 MAX_SIDE = 16_384  # just above WebP's own 16,383
@@ -35,29 +41,57 @@ MAX_SCANS = 100
 MAX_PIXELS_SCANNED = 20 * MAX_PIXELS
 START_OF_SCAN = b"\xff\xda"
 
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 # What Pillow's decoders raise on a broken file, found by fuzzing them (tests/qwen_shots/test_media.py).
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as a person would see it.
+
+    Attributes:
+        image: RGB, 8-bit sRGB, upright; smaller than what was sent where that was enough.
+        size: of what was sent, upright.
+    """
+
+    image: Image.Image
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFit:
+    """How large a model sees pictures.
+
+    Attributes:
+        factor: pixels a token measures on each side (Qwen2-VL: 28).
+        max_tokens: the most tokens that a picture may cost.
+    """
+
+    factor: int
+    max_tokens: int
+
+    def size(self, size: Size) -> Size:
+        """The size at which the model sees a picture of this size: see `fit_size`."""
+        return fit_size(*size, factor=self.factor, max_tokens=self.max_tokens)
+
+    def picture(self, frame: Frame) -> Picture:
+        """The frame at that size: see `fit_picture`."""
+        return np.array(_resize(frame.image, self.size(frame.size)))
+
+
 def decode_picture(encoded: str, field: str) -> Picture:
+    """Decode one frame at its full size: (height, width, 3), writable. Arguments and errors as for `decode_frame`."""
+    return np.array(decode_frame(encoded, field).image)
+
+
+def decode_frame(encoded: str, field: str, least: Callable[[Size], Size] | None = None) -> Frame:
     """Decode one frame.
 
     Args:
         encoded: standard base64 (RFC 4648 section 4) of a JPEG, PNG or WebP file, without line breaks.
         field: the frame's name in an error, such as `images[2]`.
-
-    Returns:
-        (height, width, 3) RGB, 8 bits a channel, sRGB, writable.
+        least: the frame's size to the size that is needed of it. A JPEG comes out at 1/2, 1/4 or 1/8 of its size where
+            both sides are still that long; None asks for the full size.
 
     Raises:
         InvalidPicture: not base64, not a picture, truncated, animated, or outside the limits. Its detail names
@@ -71,9 +105,14 @@ def decode_picture(encoded: str, field: str) -> Picture:
                 _check_scans(data, image.width * image.height, field)
             if getattr(image, "is_animated", False):
                 raise InvalidPicture(f"{field} is animated; send one still picture a frame")
-            _scale_key(image)
+            scale_key(image)
+            turned = is_on_its_side(image)
+            size = (image.width, image.height) if turned else (image.height, image.width)
+            if least:
+                height, width = least(size)
+                image.draft(None, (height, width) if turned else (width, height))
             image.load()
-            return np.array(_as_seen(image))
+            return Frame(as_seen(image), size)
     except Image.DecompressionBombError:
         # Pillow's WebP decoder refuses a huge canvas before it tells the size.
         raise InvalidPicture(_too_large(field)) from None
@@ -126,65 +165,6 @@ def _too_large(field: str) -> str:
     return f"{field} is too large: at most {MAX_PIXELS:,} pixels (7680 x 4320), and {MAX_SIDE:,} a side"
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
-    """A decoded file as upright sRGB."""
-    turn = UPRIGHT.get(orientation(image.info.get("exif", b"")))
-    profile = image.info.get("icc_profile")
-    colour, alpha = _colour_and_alpha(image)
-    seen = _to_srgb(colour, profile)
-    if alpha is not None:
-        paper = Image.new("RGB", seen.size, "white")
-        paper.paste(seen, mask=alpha)
-        seen = paper
-    return seen if turn is None else seen.transpose(turn)
-
-
-def _colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Split a picture into L, RGB or CMYK, and its transparency (L), if any."""
-    if image.mode.startswith("I"):
-        return _from_16_bit_grey(image)
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    elif "transparency" in image.info:
-        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
-    elif image.mode == "1":
-        image = image.convert("L")
-    if image.mode not in ("LA", "RGBA"):
-        return image, None
-    return image.convert("L" if image.mode == "LA" else "RGB"), image.getchannel("A")
-
-
-def _from_16_bit_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Scale 0..65535 to 0..255; Pillow's own conversion clips all above 255 to white."""
-    deep = np.asarray(image).astype(np.uint32)
-    key = image.info.get("transparency")
-    alpha = None if key is None else Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8))
-    return Image.fromarray(((deep + 128) // 257).astype(np.uint8)), alpha
-
-
-def _scale_key(image: ImageFile.ImageFile) -> None:
-    """Bring a PNG's transparent colour to the scale that Pillow gives the pixels; it leaves the file's own."""
-    key = image.info.get("transparency")
-    raw_mode = image.tile[0].args if image.tile else None
-    if isinstance(key, tuple) and raw_mode == "RGB;16B":
-        image.info["transparency"] = tuple(part >> 8 for part in key)
-    elif isinstance(key, int) and raw_mode in ("L;2", "L;4"):
-        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[raw_mode]
-
-
-def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
-    """Apply the embedded colour profile; a broken one, or one for another kind of picture, is passed over."""
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            managed = ImageCms.profileToProfile(colour, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            managed = None
-        if managed is not None:
-            return managed
-    return colour.convert("RGB")
-
-
 def fit_size(height: int, width: int, *, factor: int, max_tokens: int) -> tuple[int, int]:
     """The size at which the model sees a picture: Qwen's `smart_resize` with a cap and no lower bound.
 
@@ -217,7 +197,10 @@ def fit_picture(picture: Picture, *, factor: int, max_tokens: int) -> Picture:
         factor: pixels a token measures on each side.
         max_tokens: the most tokens the picture may cost.
     """
-    height, width = fit_size(*picture.shape[:2], factor=factor, max_tokens=max_tokens)
-    if picture.shape[:2] == (height, width):
-        return picture
-    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+    size = fit_size(*picture.shape[:2], factor=factor, max_tokens=max_tokens)
+    return picture if picture.shape[:2] == size else np.array(_resize(Image.fromarray(picture), size))
+
+
+def _resize(image: Image.Image, size: Size) -> Image.Image:
+    height, width = size
+    return image.resize((width, height), Image.Resampling.BICUBIC)  # a mere copy where it has that size

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from qwen_shots.errors import QueueFull
+from qwen_shots.media import PictureFit
 from qwen_shots.scoring import Reading
 
 
@@ -17,6 +18,7 @@ class FakeEngine:
         self.info = EngineInfo("fake", "cpu")
         self.status = Status.HEALTHY
         self.failure: str | None = None
+        self.fit: PictureFit | None = None
         self.closed = False
         self.delay = 0.0
         self.looking = 0

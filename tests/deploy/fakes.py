@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from model_loader import PictureSpec
 from qwen_shots.errors import NotANumber, QueueFull
+from qwen_shots.media import PictureFit
 from qwen_shots.scoring import Reading
 from settings import Settings
 
@@ -30,6 +31,7 @@ class FixedCostEngine:
         self.status = Status.LOADING
         self.failure: str | None = None
         self.pictures: PictureSpec | None = SPEC
+        self.fit: PictureFit | None = SPEC.fit(256)
         self.full: QueueFull | None = None
         self.retry_after = 1
         self.queue_depth = 0

@@ -17,7 +17,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from qwen_shots.errors import InvalidPicture
-from qwen_shots.media import decode_picture, fit_picture, fit_size
+from qwen_shots.media import PictureFit, Size, decode_frame, decode_picture, fit_picture, fit_size
 from tests.qwen_shots import pictures as made
 
 FIELD = "images[2]"
@@ -289,6 +289,81 @@ def test_damaged_files_are_pictures_or_refused(kind: str, changes: list[tuple[in
     except InvalidPicture:
         return
     assert picture.ndim == 3
+
+
+# --- reduced scale ---------------------------------------------------------------------------------------------------
+
+LARGE = made.scene(180, 320)
+
+
+@pytest.mark.parametrize(
+    ("least", "scale"),
+    [((180, 320), 1), ((91, 160), 1), ((90, 161), 1), ((90, 160), 2), ((46, 80), 2), ((45, 80), 4), ((1, 1), 8)],
+)
+def test_a_jpeg_is_decoded_no_larger_than_needed(least: Size, scale: int) -> None:
+    text = made.base64_text(made.encode(Image.fromarray(LARGE), "JPEG", quality=95))
+    frame = decode_frame(text, FIELD, lambda _: least)
+    assert frame.size == (180, 320)
+    assert frame.image.size == (-(-320 // scale), -(-180 // scale))
+    averaged = Image.fromarray(LARGE).reduce(scale)
+    assert np.abs(np.asarray(frame.image, float) - np.asarray(averaged, float)).mean() <= 1
+
+
+@given(height=st.integers(16, 200), width=st.integers(16, 200), rows=st.integers(1, 200), columns=st.integers(1, 200))
+def test_both_sides_stay_long_enough(height: int, width: int, rows: int, columns: int) -> None:
+    text = made.base64_text(made.encode(Image.new("RGB", (width, height)), "JPEG"))
+    image = decode_frame(text, FIELD, lambda _: (rows, columns)).image
+    assert image.height >= min(rows, height)
+    assert image.width >= min(columns, width)
+
+
+GREY_LARGE = Image.fromarray(LARGE).convert("L")
+JPEGS = {
+    "plain": made.encode(Image.fromarray(LARGE), "JPEG", quality=95),
+    "progressive": made.encode(Image.fromarray(LARGE), "JPEG", quality=95, progressive=True),
+    "grey": made.encode(GREY_LARGE, "JPEG", quality=95),
+    "cmyk": made.encode(Image.fromarray(LARGE).convert("CMYK"), "JPEG", quality=95),
+    "profile": made.encode(Image.fromarray(LARGE), "JPEG", quality=95, icc_profile=made.icc_profile()),
+    "on its side": made.encode(Image.fromarray(LARGE), "JPEG", quality=95, exif=made.exif(6)),
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_reduced_scale_shows_the_same(kind: str) -> None:
+    text = made.base64_text(JPEGS[kind])
+    asked: list[Size] = []
+
+    def half(size: Size) -> Size:
+        asked.append(size)
+        return size[0] // 2, size[1] // 2
+
+    whole, halved = decode_frame(text, FIELD), decode_frame(text, FIELD, half)
+    assert asked == [whole.size] == [halved.size] == [(whole.image.height, whole.image.width)]
+    assert (halved.image.height, halved.image.width) == (whole.size[0] // 2, whole.size[1] // 2)
+    assert np.abs(np.asarray(halved.image, float) - np.asarray(whole.image.reduce(2), float)).mean() <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_other_formats_come_at_full_size(kind: str) -> None:
+    text = made.base64_text(made.encode(Image.fromarray(LARGE), kind))
+    assert decode_frame(text, FIELD, lambda _: (10, 10)).image.size == (320, 180)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_truncated_at_a_reduced_scale(share: float) -> None:
+    data = JPEGS["plain"]
+    with pytest.raises(InvalidPicture, match="cut short"):
+        decode_frame(made.base64_text(data[: int(len(data) * share)]), FIELD, lambda _: (10, 10))
+
+
+def test_a_frame_is_fitted_from_the_size_that_was_sent() -> None:
+    fit = PictureFit(factor=28, max_tokens=16)
+    frame = decode_frame(made.base64_text(JPEGS["plain"]), FIELD, fit.size)
+    assert frame.image.size == (160, 90)
+    fitted = fit.picture(frame)
+    assert fitted.shape[:2] == fit_size(180, 320, factor=28, max_tokens=16)
+    whole = fit_picture(decode_picture(made.base64_text(JPEGS["plain"]), FIELD), factor=28, max_tokens=16)
+    assert np.abs(fitted.astype(float) - whole).max() <= 4
 
 
 SIDES = st.integers(16, 8000)

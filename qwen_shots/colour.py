@@ -1,0 +1,86 @@
+"""A decoded file as a person would see it: upright, in sRGB, with transparency laid on white."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageCms, ImageFile
+
+from qwen_shots.exif import orientation
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+ON_ITS_SIDE = frozenset({5, 6, 7, 8})
+
+
+def is_on_its_side(image: Image.Image) -> bool:
+    """Whether width and height change places when the picture is turned upright."""
+    return orientation(image.info.get("exif", b"")) in ON_ITS_SIDE
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """Turn a decoded file upright, apply its colour profile, and lay it on white; the result is RGB."""
+    turn = UPRIGHT.get(orientation(image.info.get("exif", b"")))
+    profile = image.info.get("icc_profile")
+    colour, alpha = _colour_and_alpha(image)
+    seen = _to_srgb(colour, profile)
+    if alpha is not None:
+        paper = Image.new("RGB", seen.size, "white")
+        paper.paste(seen, mask=alpha)
+        seen = paper
+    return seen if turn is None else seen.transpose(turn)
+
+
+def _colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Split a picture into L, RGB or CMYK, and its transparency (L), if any."""
+    if image.mode.startswith("I"):
+        return _from_16_bit_grey(image)
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    elif "transparency" in image.info:
+        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
+    elif image.mode == "1":
+        image = image.convert("L")
+    if image.mode not in ("LA", "RGBA"):
+        return image, None
+    return image.convert("L" if image.mode == "LA" else "RGB"), image.getchannel("A")
+
+
+def _from_16_bit_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Scale 0..65535 to 0..255; Pillow's own conversion clips all above 255 to white."""
+    deep = np.asarray(image).astype(np.uint32)
+    key = image.info.get("transparency")
+    alpha = None if key is None else Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8))
+    return Image.fromarray(((deep + 128) // 257).astype(np.uint8)), alpha
+
+
+def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
+    """Apply the embedded colour profile; a broken one, or one for another kind of picture, is passed over."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
+            managed = ImageCms.profileToProfile(colour, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            managed = None
+        if managed is not None:
+            return managed
+    return colour.convert("RGB")
+
+
+def scale_key(image: ImageFile.ImageFile) -> None:
+    """Bring a PNG's transparent colour to the scale that Pillow gives the pixels; it leaves the file's own."""
+    key = image.info.get("transparency")
+    raw_mode = image.tile[0].args if image.tile else None
+    if isinstance(key, tuple) and raw_mode == "RGB;16B":
+        image.info["transparency"] = tuple(part >> 8 for part in key)
+    elif isinstance(key, int) and raw_mode in ("L;2", "L;4"):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[raw_mode]

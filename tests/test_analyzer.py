@@ -1,0 +1,72 @@
+"""What the CPU makes of a shot: no larger than needed, and measured as at the full size."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from analyzer import prepare
+from qwen_shots.media import Picture, PictureFit, decode_frame
+from qwen_shots.schemas import Shot
+from tests import helpers
+
+FILM = helpers.ROOT / "samples" / "big-buck-bunny-30s.mp4"
+FIT = PictureFit(factor=28, max_tokens=256)
+SHOTS, FRAMES, STEP = 10, 5, 12
+
+
+@pytest.fixture(scope="module")
+def shots() -> list[Shot]:
+    """Shots of a real film at 720p, as JPEG."""
+    with av.open(str(FILM)) as file:
+        wanted = [
+            frame.to_ndarray(format="rgb24") for number, frame in enumerate(file.decode(video=0)) if not number % STEP
+        ]
+    starts = np.linspace(0, len(wanted) - FRAMES, SHOTS).astype(int)
+    return [
+        Shot.model_validate(helpers.shot(images=[as_720p(frame) for frame in wanted[start : start + FRAMES]]))
+        for start in starts
+    ]
+
+
+def as_720p(frame: Picture) -> str:
+    file = io.BytesIO()
+    Image.fromarray(frame).resize((1280, 720), Image.Resampling.LANCZOS).save(file, "JPEG", quality=90)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_key_frames_have_the_size_at_which_they_are_seen(shots: Sequence[Shot]) -> None:
+    prepared = prepare(shots[0], FIT)
+    assert [picture.shape for picture in prepared.key_frames] == [(336, 588, 3)] * 3
+    assert all(picture.dtype == np.uint8 and picture.flags.c_contiguous for picture in prepared.key_frames)
+    assert [picture.shape for picture in prepare(shots[0], None).key_frames] == [(720, 1280, 3)] * 3
+
+
+def test_a_reduced_scale_hardly_changes_what_is_seen(shots: Sequence[Shot]) -> None:
+    off = []
+    for shot in shots:
+        for index, seen in zip((0, 2, 4), prepare(shot, FIT).key_frames, strict=True):
+            whole = FIT.picture(decode_frame(shot.images[index], "images"))
+            off.append(np.abs(seen.astype(int) - whole))
+    assert np.mean(off) <= 0.5  # of 255
+    assert max(one.mean() for one in off) <= 1
+    assert max(np.percentile(one, 99.9) for one in off) <= 10
+
+
+def test_measurements_stay_what_they_are_at_full_size(shots: Sequence[Shot]) -> None:
+    whole, reduced = ([prepare(shot, fit).measured for shot in shots] for fit in (None, FIT))
+    motion, darkness, luminance = (
+        np.array([[getattr(one, name) for one in both] for both in (whole, reduced)])
+        for name in ("motion", "darkness", "luminance")
+    )
+    assert np.ptp(motion[0]) > 0.2, "the shots must differ"
+    assert np.abs(motion[0] - motion[1]).max() <= 0.02
+    assert np.abs(motion[0] - motion[1]).mean() <= 0.003
+    assert np.abs(darkness[0] - darkness[1]).max() <= 0.002
+    assert np.abs(luminance[0] - luminance[1]).max() <= 0.002
