@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import multiprocessing
@@ -113,6 +114,8 @@ def _run(create_app: CreateApp, settings: Settings) -> int:
     app.state.stop_on_failure = True
     try:
         with _bind(settings) as listening:
+            # start_server.sh waits for these words: before them, another server may answer at this address.
+            log.info("listening on %s:%d", settings.server.host, settings.server.port)
             DrainingServer(app, settings.server.drain_timeout).run(sockets=[listening])
     except InvalidSettings as error:
         return _failed(error.detail, 1)
@@ -185,10 +188,16 @@ def _bind(settings: Settings) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
+        taken.listen()  # only this makes it ours: two that start at the same moment may both bind
     except OSError as error:
         taken.close()
-        raise InvalidSettings(
-            f"can't listen on {host}:{port}: {error.strerror}. "
-            "Set server.port (QWEN_SERVER__SERVER__PORT) to a free one"
-        ) from None
+        raise InvalidSettings(f"can't listen on {host}:{port}: {error.strerror}. {_remedy(error)}") from None
     return taken
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "Set server.host (QWEN_SERVER__SERVER__HOST) to an address of this machine; 0.0.0.0 is all of them"
+    return "Set server.port (QWEN_SERVER__SERVER__PORT) to a free one" + (
+        ", 1024 or above" if error.errno == errno.EACCES else ""
+    )

@@ -76,13 +76,18 @@ install_packages() {
         *) "$BIN" -m pip uninstall -q -y torch >>"$LOG" 2>&1 ;; # the other kind of torch would count as installed
     esac
     if [ "$TORCH" = cpu ]; then
-        pip_install torch --extra-index-url "$CPU_TORCH"
+        # Its own packages come with the rest, from the one index: asking two for each costs minutes where one is away.
+        pip_install --no-deps torch --extra-index-url "$CPU_TORCH"
     fi
     pip_install -r requirements.txt
     echo "$wanted" >"$INSTALLED"
 }
 
-pip_install() { "$BIN" -m pip install --disable-pip-version-check --retries 2 -c requirements.lock "$@" >>"$LOG" 2>&1 || explain_pip; }
+# Nothing is compiled here: pip would compile the thousands of files of torch and transformers, of which few are used.
+pip_install() {
+    "$BIN" -m pip install --disable-pip-version-check --retries 2 --no-compile -c requirements.lock "$@" >>"$LOG" 2>&1 ||
+        explain_pip
+}
 
 check_room() {
     local needed=$CPU_NEEDS_MB free
@@ -135,7 +140,9 @@ verify_model() {
         return
     fi
     echo "model: verifying it by analysing a frame"
-    "$BIN" -m scripts.verify_model || exit 1
+    # Python keeps what it compiles here, so that later starts are quick, also where this variable forbids it to them.
+    PYTHONDONTWRITEBYTECODE='' "$BIN" -c 'import server' || fail "a package is missing or broken; remove $VENV and run ./setup.sh again"
+    PYTHONDONTWRITEBYTECODE='' "$BIN" -m scripts.verify_model || exit 1
     if [ "$demo" = no ]; then
         "$BIN" -m scripts.check_model --quick ||
             echo "WARNING: the model runs, but its answers fail the checks above (make check-model judges it wholly)"
@@ -148,7 +155,7 @@ for option in "$@"; do
     case "$option" in
         --demo) demo=yes ;;
         --help | -h) usage; exit 0 ;;
-        *) usage >&2; exit 2 ;;
+        *) echo "ERROR: unknown option $option" >&2; usage >&2; exit 2 ;;
     esac
 done
 [ "$demo" = no ] || export QWEN_SERVER__MODEL__NAME=$BUNDLED_MODEL QWEN_SERVER__MODEL__ENGINE=local

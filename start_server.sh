@@ -19,10 +19,16 @@ TEXT
 
 fail() { echo "ERROR: $1" >&2; exit 1; }
 
-# What the server said since it was started here; its last words where it said no more than a traceback.
+# What the server said since it was started here.
+said_now() { tail -n +"$((before + 1))" "$LOG"; }
+
+# Whether the server answers that it is healthy, and it is ours: before it has the port, another may answer there.
+healthy() { grep -q ' listening on ' <<<"$(said_now)" && "$PYTHON" -m scripts.healthy "$address"; }
+
+# The server's error; its last words where it said no more than a traceback.
 explain_end() {
     local said
-    said=$(tail -n +"$((before + 1))" "$LOG")
+    said=$(said_now)
     grep '^ERROR: ' <<<"$said" | tail -n 5 >&2 ||
         echo "ERROR: the server ended: $(tail -n 1 <<<"$said"). See $LOG; after an update of the code, run ./setup.sh" >&2
 }
@@ -33,7 +39,7 @@ for option in "$@"; do
         --demo) export QWEN_SERVER__MODEL__NAME=$BUNDLED_MODEL QWEN_SERVER__MODEL__ENGINE=local ;;
         --foreground) foreground=yes ;;
         --help | -h) usage; exit 0 ;;
-        *) usage >&2; exit 2 ;;
+        *) echo "ERROR: unknown option $option" >&2; usage >&2; exit 2 ;;
     esac
 done
 
@@ -57,7 +63,7 @@ remember_server "$pid" "$drain"
 trap 'kill -TERM "$pid" 2>/dev/null; rm -f "$PID_FILE"; exit 130' INT TERM
 
 echo "starting the server (pid $pid, log: $LOG)"
-until "$PYTHON" -m scripts.healthy "$address"; do
+until healthy; do
     if ! kill -0 "$pid" 2>/dev/null; then
         rm -f "$PID_FILE"
         wait "$pid" || code=$?

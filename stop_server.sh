@@ -6,16 +6,20 @@ cd "$(dirname "$0")"
 . scripts/server_process.sh
 
 usage() {
-    echo "Usage: ./stop_server.sh [--help]"
-    echo "Lets accepted work finish, then stops the server that ./start_server.sh started."
+    cat <<'TEXT'
+Usage: ./stop_server.sh [--demo] [--help]
+  --demo  changes nothing: there is one server, with --demo or without
+Lets accepted work finish, then stops the server that ./start_server.sh started.
+TEXT
 }
 
-case "${1:-}" in
-    "") ;;
-    --demo) ;; # there is one server for both, so it is accepted and changes nothing
-    --help | -h) usage; exit 0 ;;
-    *) usage >&2; exit 2 ;;
-esac
+for option in "$@"; do
+    case "$option" in
+        --demo) ;;
+        --help | -h) usage; exit 0 ;;
+        *) echo "ERROR: unknown option $option" >&2; usage >&2; exit 2 ;;
+    esac
+done
 
 # A server that is out of time still tells its clients so, and ends its engines.
 LAST_SECONDS=15

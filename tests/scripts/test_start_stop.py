@@ -58,6 +58,15 @@ def test_a_port_in_use(run: Run, project: Path, port: int) -> None:
         assert_failed(run("start_server.sh", "--demo"), "server.port", project)
 
 
+def test_a_port_where_another_server_is_healthy(run: Run, project: Path, live_url: str) -> None:
+    taken = live_url.rpartition(":")[2]
+    assert_failed(run("start_server.sh", "--demo", SERVER__PORT=taken), "server.port", project)
+
+
+def test_an_address_that_is_not_this_machines(run: Run, project: Path) -> None:
+    assert_failed(run("start_server.sh", "--demo", SERVER__HOST="192.0.2.1"), "Set server.host", project)
+
+
 def test_a_broken_configuration(run: Run, project: Path) -> None:
     assert_failed(run("start_server.sh", MODEL__DTYPE="float8"), "model.dtype", project)
 
@@ -112,4 +121,7 @@ def test_a_stop_waits_as_long_as_the_server_may_take_and_then_says_so(run: Run, 
 
 @pytest.mark.parametrize("script", ["start_server.sh", "stop_server.sh"])
 def test_help(run: Run, script: str) -> None:
-    assert (run(script, "--help").returncode, run(script, "--nonsense").returncode) == (0, 2)
+    told = run(script, "--demo", "--help")
+    assert (told.returncode, "--demo" in told.stdout) == (0, True)
+    wrong = run(script, "--nonsense")
+    assert (wrong.returncode, "unknown option --nonsense" in wrong.stderr) == (2, True)
