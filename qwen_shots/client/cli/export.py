@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from qwen_shots.client.cli.exits import OK
+from qwen_shots.client.cli.files import write_whole
 from qwen_shots.client.cli.folder import Answers, add_folder, add_selection, read_answers, tell, wanted_of
-from qwen_shots.client.errors import CannotStore
 from qwen_shots.client.exports.cutlist import SELECTION_START, CutList, film_cuts, selected_cuts, timebase_of
 from qwen_shots.client.exports.edl import to_edls
 from qwen_shots.client.exports.fcpxml import to_fcpxml
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     for file, writer in zip(options.files, writers, strict=True):
         contents = writer(export)
         for each, content in zip(_names(file, len(contents)), contents, strict=True):
-            _write(each, content)
+            write_whole(each, content)
             print(each)
     return OK
 
@@ -111,14 +110,3 @@ def _names(file: Path, count: int) -> list[Path]:
     if count == 1:
         return [file]
     return [file.with_stem(f"{file.stem}-{number}") for number in range(1, count + 1)]
-
-
-def _write(file: Path, content: bytes) -> None:
-    """All of it or nothing."""
-    half = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        half.write_bytes(content)
-        half.replace(file)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        raise CannotStore(f"{file} can't be written ({error.strerror})") from None

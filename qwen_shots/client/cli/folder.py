@@ -20,11 +20,13 @@ class Answers:
 
     Attributes:
         film: the film.
-        shots: all of its shots, in order of time.
+        shots: those that are known, in order of time.
+        complete: whether these are all of its shots.
     """
 
     film: FilmRecord
     shots: list[ShotRecord]
+    complete: bool
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
@@ -63,12 +65,12 @@ def read_answers(folder: Path) -> Answers:
             raise NoStore(f"{folder} holds several films; name one: {', '.join(films)}") from None
         raise error from None
     with store:
-        answers, complete = Answers(store.film, store.shots()), store.complete
+        answers = Answers(store.film, store.shots(), store.complete)
     analysed = sum(shot.analysed for shot in answers.shots)
     if not any(shot.attempts for shot in answers.shots):
         raise NoStore(f"no shot in {folder} has an answer yet; `qwen-shots analyze` goes on where it stopped")
-    if not complete or analysed < len(answers.shots):
-        known = f"{len(answers.shots)}{'' if complete else ' found so far'}"
+    if not answers.complete or analysed < len(answers.shots):
+        known = f"{len(answers.shots)}{'' if answers.complete else ' found so far'}"
         tell(f"{analysed} of {known} shots are analysed; `qwen-shots analyze` goes on, --retry-failed tries again")
     return answers
 

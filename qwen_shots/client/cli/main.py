@@ -8,17 +8,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-from qwen_shots.client.cli import analyze, export, rank, server, show, similar
+from qwen_shots.client.cli import analyze, export, rank, report, server, show, similar
 from qwen_shots.client.cli.exits import OK, STOPPED, exit_code
+from qwen_shots.client.cli.version import own_version
 from qwen_shots.errors import QwenShotsError
 
-COMMANDS = (analyze, rank, similar, show, export, server)
+COMMANDS = (analyze, rank, similar, show, export, report, server)
 
 EPILOG = """exit codes: 0 done; 1 some shots failed; 2 the command line or an input is wrong; 3 a film can't be used;
 4 the folder of answers can't; 5 the server can't; 130 Ctrl-C"""
@@ -50,18 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qwen-shots", description="From a film file to a list of shots that says how each feels.", epilog=EPILOG
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
     return parser
-
-
-def _version() -> str:
-    try:
-        return version("qwen-shots")
-    except PackageNotFoundError:
-        return "from a folder of the source, not installed"
 
 
 if __name__ == "__main__":
