@@ -1,0 +1,48 @@
+"""What the runner needs of a model: a batch of shots in, chances of labels and caption tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engines.base import ShotPictures
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model says of a batch, in the host's memory.
+
+    Attributes:
+        wholes: float32 (questions, 2): the chances of "0" and "1", among the whole vocabulary. All questions of all
+            shots.
+        digits: float32 (questions, 10): likewise of the digit behind "0.".
+        questions: how many of them each shot has.
+        tokens: (shots, steps): the captions' tokens. What stands behind a stop means nothing.
+    """
+
+    wholes: Tensor
+    digits: Tensor
+    questions: Sequence[int]
+    tokens: Tensor
+
+
+class Backbone(Protocol):
+    """A model's forward passes. Implementations: `engines.qwen2vl` and, for whatever else there is, `engines.stock`."""
+
+    def warm_up(self, shots: Sequence[ShotPictures]) -> None:
+        """Do what the first batch would otherwise wait for."""
+
+    def prepare(self, shots: Sequence[ShotPictures]) -> Any:
+        """Everything that the host does for a batch; may run beside another batch."""
+
+    def run(self, batch: Any, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
+        """Ask the model about what was prepared.
+
+        Args:
+            batch: what `prepare` gave.
+            on_pictures_seen: called when the device has about two thirds of the work behind it.
+        """

@@ -1,0 +1,122 @@
+"""Attention over sequences of unequal length that lie one behind the other, without padding.
+
+On a GPU in half precision this is one call of the flash attention that torch brings; elsewhere the same in plain torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Sequences are padded and taken together, up to so many scores: short ones in one call, long ones alone.
+MOST_SCORES = 2**21
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Where sequences lie in a tensor of tokens.
+
+    Attributes:
+        starts: int32 of shape (sequences + 1,): where each begins, and behind the last one.
+        longest: no sequence has more tokens; a bound may be larger than the truth.
+        lengths: int32 of shape (sequences,): how many tokens count of each; None: all up to the next one.
+    """
+
+    starts: Tensor
+    longest: int
+    lengths: Tensor | None = None
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, asking: Spans, asked: Spans, *, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """Each sequence of queries looks at the sequence of keys of the same number.
+
+    Args:
+        query: (tokens, heads, width).
+        key: (tokens, key heads, width); a key head serves `heads / key heads` neighbouring heads.
+        value: as `key`.
+        asking: where the queries' sequences lie.
+        asked: where the keys' lie.
+        causal: the last query sees all keys of its sequence, the one before it all but the last, and so on.
+
+    Returns:
+        The answers, (tokens, heads, width), and the logarithm of each softmax's denominator, float32 (heads, tokens).
+    """
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+        answer, mass, *_ = torch.ops.aten._flash_attention_forward(
+            query,
+            key,
+            value,
+            asking.starts,
+            asked.starts,
+            asking.longest,
+            asked.longest,
+            0.0,
+            causal,
+            False,
+            seqused_k=asked.lengths,
+        )
+        return answer, mass
+    return _attend_plainly(query, key, value, asking, asked, causal=causal)
+
+
+def _attend_plainly(
+    query: Tensor, key: Tensor, value: Tensor, asking: Spans, asked: Spans, *, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """The same in float32, a few sequences at a time, padded to their longest."""
+    starts, lengths = _list(asking)
+    key_starts, key_lengths = _list(asked)
+    answer = torch.empty_like(query)
+    mass = query.new_empty(query.shape[1], query.shape[0], dtype=torch.float32)
+    together = max(1, MOST_SCORES // max(1, query.shape[1] * max(lengths) * max(key_lengths)))
+    for first in range(0, len(lengths), together):
+        chosen = slice(first, first + together)
+        places, real = _padded(starts[chosen], lengths[chosen], query.device)
+        key_places, key_real = _padded(key_starts[chosen], key_lengths[chosen], query.device)
+        seen = key_real[:, None, :]
+        if causal:
+            ahead = torch.tensor(key_lengths[chosen], device=query.device) - torch.tensor(
+                lengths[chosen], device=query.device
+            )
+            order = torch.arange(places.shape[1], device=query.device)[None, :] + ahead[:, None]
+            seen = seen & (torch.arange(key_places.shape[1], device=query.device) <= order[:, :, None])
+        answers, masses = _softmax_attention(query[places], key[key_places], value[key_places], seen)
+        answer[places[real]] = answers[real].to(query.dtype)
+        mass[:, places[real]] = masses.transpose(1, 2)[real].T
+    return answer, mass
+
+
+def _list(spans: Spans) -> tuple[list[int], list[int]]:
+    lengths = spans.starts.diff() if spans.lengths is None else spans.lengths
+    return spans.starts[:-1].tolist(), lengths.tolist()
+
+
+def _padded(starts: list[int], lengths: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Indices of each sequence's tokens, padded with its first one, and which of them are real."""
+    steps = torch.arange(max(lengths), device=device)
+    real = steps < torch.tensor(lengths, device=device)[:, None]
+    return torch.where(real, torch.tensor(starts, device=device)[:, None] + steps, starts[0]), real
+
+
+def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Of (sequences, tokens, heads, width); `seen` is bool (sequences, queries, keys)."""
+    groups = query.shape[2] // key.shape[2]
+    query, key, value = (tensor.float().transpose(1, 2) for tensor in (query, key, value))
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    hidden = None
+    if not seen.all():
+        hidden = torch.zeros(seen.shape, device=query.device).masked_fill_(~seen, -torch.inf)[:, None]
+    if query.is_cpu:
+        attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        answer, mass = attention(query, key, value, attn_mask=hidden)
+        return answer.transpose(1, 2), mass
+    scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+    scores = scores if hidden is None else scores + hidden
+    mass = scores.logsumexp(dim=-1)
+    return (torch.exp(scores - mass[..., None]) @ value).transpose(1, 2), mass

@@ -1,0 +1,236 @@
+"""Qwen2-VL as the runner asks it: a batch of shots in, label chances and caption tokens out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from engines.backbone import Answers
+from engines.base import ShotPictures
+from engines.qwen2vl.attention import Spans
+from engines.qwen2vl.captions import CaptionWriter
+from engines.qwen2vl.decoder import Reading, TextDecoder
+from engines.qwen2vl.layout import BatchLayout, ShotLayout, lay_out_batch, lay_out_shot
+from engines.qwen2vl.tower import Pixels, VisionTower, gather_pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engines.questions import Questions
+    from model_loader import LoadedModel
+
+log = logging.getLogger(__name__)
+
+# Rows whose logits over the whole vocabulary are held at once.
+HEAD_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch on the host, ready to go.
+
+    Attributes:
+        layout: which token stands where.
+        numbers: the layout's arrays as tensors, by name.
+        pixels: the pictures.
+    """
+
+    layout: BatchLayout
+    numbers: dict[str, Tensor]
+    pixels: Pixels
+
+
+def serves(model: Any) -> bool:
+    """Whether this forward pass is the model's: plain Qwen2-VL, whole on one device."""
+    config = model.config
+    if config.model_type != "qwen2_vl":
+        return False
+    text, vision = config.get_text_config(), config.vision_config
+    devices = {weight.device for weight in model.parameters()}
+    plain_rope = text.rope_parameters.get("rope_type") in ("default", "mrope")
+    plain_acts = text.hidden_act == "silu" and vision.hidden_act == "quick_gelu"
+    return len(devices) == 1 and plain_rope and plain_acts and not text.use_sliding_window
+
+
+class Qwen2VL:
+    """Implements `engines.backbone.Backbone`.
+
+    Args:
+        loaded: a model that `serves` says yes to.
+        questions: what it is asked.
+        most_tokens: where a caption is cut.
+        stops: tokens that end a caption.
+        capacity: tokens of a batch that the cache holds.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        questions: Questions,
+        most_tokens: int,
+        stops: Collection[int],
+        capacity: int,
+    ) -> None:
+        self._lm = loaded.model
+        self._spec = loaded.pictures
+        self._questions = questions
+        self._room = max(1, most_tokens)
+        self._most_tokens = most_tokens
+        self._labels = torch.tensor([*questions.wholes, *questions.digits])
+        self._stops = stops
+        self._shot = lru_cache(maxsize=256)(self._lay_out_shot)
+        prefix = questions.prefix([1])
+        self._shared = prefix.index(questions.image_token)
+        self._tower = VisionTower(self._lm.model.visual, loaded.pictures)
+        self._decoder = TextDecoder(self._lm, capacity)
+        self._writer = CaptionWriter(self._decoder, most_tokens, capacity, stops)
+        self._labels = self._labels.to(self._decoder.device)
+        self._instruction = self._read_instruction(prefix[: self._shared])
+
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(self._lm.get_input_embeddings().weight.is_cuda)
+
+    def warm_up(self, shots: Sequence[ShotPictures]) -> None:
+        """Compile and record what the first shots would otherwise wait for."""
+        self.run(self.prepare(shots))
+        if self._on_gpu and self._most_tokens > 1:
+            self._writer.record()
+
+    def prepare(self, shots: Sequence[ShotPictures]) -> Prepared:
+        """Everything that the host does for a batch. No device is touched, so it may run beside another batch."""
+        sizes = [tuple((p.shape[0], p.shape[1]) for p in shot.pictures) for shot in shots]
+        layout = lay_out_batch([self._shot(each) for each in sizes], shared=self._shared, room=self._room)
+        arrays = {field.name: getattr(layout, field.name) for field in fields(layout)}
+        numbers = {
+            name: torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in arrays.items()
+            if isinstance(array, np.ndarray)
+        }
+        pictures = [picture for shot in shots for picture in shot.pictures]
+        pixels = gather_pixels(pictures, self._spec, pinned=self._on_gpu)
+        if self._on_gpu:
+            numbers = {name: tensor.pin_memory() for name, tensor in numbers.items()}
+        return Prepared(layout, numbers, pixels)
+
+    @torch.inference_mode()
+    def run(self, batch: Prepared, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
+        """Ask the model. Returns when the captions are written."""
+        numbers = {name: tensor.to(self._decoder.device, non_blocking=True) for name, tensor in batch.numbers.items()}
+        pictures = self._tower.look(batch.pixels)
+        if on_pictures_seen:
+            _wait_for(self._decoder.device)
+            on_pictures_seen()
+        order = batch.pixels.token_order.to(self._decoder.device, non_blocking=True)
+        x = self._decoder.embed(numbers["ids"])
+        x.index_copy_(0, numbers["picture_at"][order], pictures)
+        self._place_instruction(numbers["shared_at"])
+        hidden = self._decoder.read(_reading(x, batch.layout, numbers))
+        of_labels, of_captions = hidden[: -len(batch.layout.ends)], hidden[-len(batch.layout.ends) :]
+        chances = self._chances(of_labels).view(-1, 2, len(self._labels)).to("cpu", non_blocking=True)
+        tokens = self._writer.write(
+            self._decoder.logits(of_captions).argmax(dim=-1),
+            numbers["next_positions"],
+            numbers["places"][:-1].to(torch.int32),
+            numbers["filled"].to(torch.int32),
+        ).to("cpu")
+        whole = len(self._questions.wholes)
+        return Answers(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
+
+    def _chances(self, hidden: Tensor) -> Tensor:
+        """Of the labels, among the whole vocabulary: float32 (rows, labels)."""
+        mass = torch.cat([self._decoder.log_mass(rows) for rows in hidden.split(HEAD_ROWS)])
+        return torch.exp(self._decoder.exact_logits(hidden, self._labels) - mass[:, None])
+
+    def _lay_out_shot(self, sizes: tuple[tuple[int, int], ...]) -> ShotLayout:
+        """Depends on the pictures' sizes alone, and a film has one size."""
+        patch = self._spec.patch
+        grids = [(1, height // patch, width // patch) for height, width in sizes]
+        prefix = self._questions.prefix([rows * columns // self._spec.merge**2 for _, rows, columns in grids])
+        ids = torch.tensor([prefix])
+        positions, _ = self._lm.model.get_rope_index(
+            input_ids=ids,
+            mm_token_type_ids=(ids == self._questions.image_token).int(),
+            image_grid_thw=torch.tensor(grids),
+            attention_mask=torch.ones_like(ids),
+        )
+        branches = self._questions.branches(len(sizes))
+        a_picture = len(branches) // len(sizes)
+        return lay_out_shot(
+            prefix,
+            positions[:, 0].numpy(),
+            self._questions.caption_cue,
+            [branches[at : at + a_picture] for at in range(0, len(branches), a_picture)],
+            shared=self._shared,
+            image_token=self._questions.image_token,
+        )
+
+    @torch.inference_mode()
+    def _read_instruction(self, ids: Sequence[int]) -> Tensor:
+        """Keys and values of what all conversations begin with, (layers, tokens, 2, key heads, width)."""
+        device = self._decoder.device
+        count = len(ids)
+        places = torch.arange(count, device=device)
+        span = Spans(torch.tensor([0, count], dtype=torch.int32, device=device), count)
+        nothing = places[:0]
+        self._decoder.read(
+            Reading(
+                x=self._decoder.embed(torch.tensor(ids, device=device)),
+                positions=places.expand(3, -1),
+                trunk_tokens=count,
+                trunk_at=places,
+                trunks=span,
+                filled=span,
+                seen=span,
+                asked=span,
+                twigs=span,
+                keys=nothing,
+                keyed=span,
+                kept=places[-2:],
+            )
+        )
+        return self._decoder.cache[:, :count].clone()
+
+    def _place_instruction(self, at: Tensor) -> None:
+        self._decoder.cache[:, at] = self._instruction[:, None]
+
+
+def _reading(x: Tensor, layout: BatchLayout, numbers: dict[str, Tensor]) -> Reading:
+    places = numbers["places"].to(torch.int32)
+    filled, seen = (numbers[name].to(torch.int32) for name in ("filled", "seen"))
+    longest = int(layout.filled.max())
+    return Reading(
+        x=x,
+        positions=numbers["positions"],
+        trunk_tokens=layout.trunk_tokens,
+        trunk_at=numbers["trunk_at"],
+        trunks=_spans(numbers["trunk_starts"], layout.trunk_starts),
+        filled=Spans(places, longest, filled),
+        seen=Spans(places, longest, seen),
+        asked=_spans(numbers["asked_starts"], layout.asked_starts),
+        twigs=Spans(_cumulated(numbers["lengths"]), int(layout.lengths.max())),
+        keys=numbers["keys"],
+        keyed=Spans(_cumulated(numbers["key_lengths"]), int(layout.key_lengths.max())),
+        kept=torch.cat([numbers["read"].flatten() + layout.trunk_tokens, numbers["ends"]]),
+    )
+
+
+def _spans(starts: Tensor, on_host: np.ndarray[Any, Any]) -> Spans:
+    return Spans(starts.to(torch.int32), int(np.diff(on_host).max()))
+
+
+def _cumulated(lengths: Tensor) -> Tensor:
+    starts = lengths.new_zeros(len(lengths) + 1, dtype=torch.int32)
+    starts[1:] = lengths.cumsum(0)
+    return starts
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.current_stream().synchronize()

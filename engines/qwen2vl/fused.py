@@ -1,0 +1,117 @@
+"""The small steps between the matrix products: in plain torch on a CPU, one kernel each on a GPU (`kernels`).
+
+All of them may work in place: what goes in is not used again.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VISION_EPS = 1e-6
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> Any:
+    """Not at import: Triton comes with torch for GPUs alone."""
+    from engines.qwen2vl import kernels
+
+    return kernels
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def _fuses(x: Tensor) -> bool:
+    return x.is_cuda and _has_triton()
+
+
+def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The sum, and its root mean square norm (Zhang and Sennrich 2019, arXiv 1910.07467), as Qwen2 rounds it."""
+    if _fuses(x):
+        pair: tuple[Tensor, Tensor] = _kernels().add_norm(x, change, weight, None, eps)
+        return pair
+    x = x + change
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)
+    return x, weight * wide.to(x.dtype)
+
+
+def add_layer_norm(x: Tensor, change: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum, and its layer norm with the vision tower's epsilon."""
+    if _fuses(x):
+        pair: tuple[Tensor, Tensor] = _kernels().add_norm(x, change, weight, bias, VISION_EPS)
+        return pair
+    x = x + change
+    return x, F.layer_norm(x, weight.shape, weight, bias, VISION_EPS)
+
+
+def silu_times(gate_and_up: Tensor) -> Tensor:
+    """SwiGLU (Shazeer 2020, arXiv 2002.05202): silu of the first half of the last axis, times the second half."""
+    if _fuses(gate_and_up):
+        product: Tensor = _kernels().silu_times(gate_and_up)
+        return product
+    gate, up = gate_and_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """Hendrycks and Gimpel's sigmoid approximation of GELU (arXiv 1606.08415), as CLIP uses it."""
+    if _fuses(x):
+        bent: Tensor = _kernels().quick_gelu(x)
+        return bent
+    return x * torch.sigmoid(1.702 * x)
+
+
+def turn(
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    turned: int,
+    cache: Tensor | None = None,
+    places: Tensor | None = None,
+) -> None:
+    """Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place; keys and values go to the cache.
+
+    Args:
+        x: (tokens, heads, width), contiguous: heads of queries, then of keys, then of values.
+        cos: float32 (tokens, width / 2).
+        sin: likewise.
+        turned: how many heads turn: those of queries and keys.
+        cache: (places, 2, key heads, width); None where nothing is kept.
+        places: where in the cache the first tokens' keys and values go, as many as there are places.
+    """
+    if _fuses(x):
+        _kernels().turn(x, cos, sin, turned, cache, places)
+        return
+    one, other = x[:, :turned].float().chunk(2, dim=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    x[:, :turned] = torch.cat([one * cos - other * sin, other * cos + one * sin], dim=-1).to(x.dtype)
+    if cache is not None and places is not None:
+        kept = x.shape[1] - turned
+        cache.index_copy_(0, places, x[: len(places), turned - kept :].view(len(places), 2, kept, -1))
+
+
+def join(first: Tensor, first_mass: Tensor, second: Tensor, second_mass: Tensor) -> Tensor:
+    """What attention over both sets of keys gives, from the answers over each: their mean, weighed by their masses.
+
+    Args:
+        first: (tokens, heads, width).
+        first_mass: (heads, tokens), the logarithm of the softmax's denominator.
+        second: as `first`.
+        second_mass: as `first_mass`.
+    """
+    if _fuses(first):
+        joined: Tensor = _kernels().join(first, first_mass, second, second_mass)
+        return joined
+    share = torch.sigmoid(first_mass - second_mass).T[..., None]
+    return (first.float() * share + second.float() * (1 - share)).to(first.dtype)

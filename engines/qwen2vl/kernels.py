@@ -1,0 +1,158 @@
+"""The small steps of `fused` as Triton kernels: one pass over memory each.
+
+torch.compile's kernels for the same lines took 1.5 to 4 times as long and 40 s to build at a start; see
+benchmarks/LOG.md. The arithmetic is that of the plain lines, in float32 inside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import triton
+import triton.language as tl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLAT_BLOCK = 4096
+WIDE_BLOCK = 2048
+
+
+@triton.jit
+def _add_norm(x, change, weight, bias, out, width, eps, BLOCK: tl.constexpr, CENTRED: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64) * width
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    total = tl.load(x + row + at, inside, other=0.0).to(tl.float32)
+    total += tl.load(change + row + at, inside, other=0.0).to(tl.float32)
+    total = total.to(x.dtype.element_ty)
+    tl.store(x + row + at, total, inside)
+    wide = total.to(tl.float32)
+    if CENTRED:
+        wide = tl.where(inside, wide - tl.sum(wide, 0) / width, 0.0)
+    wide *= tl.rsqrt(tl.sum(wide * wide, 0) / width + eps)
+    scale = tl.load(weight + at, inside, other=0.0)
+    if CENTRED:
+        wide = wide * scale.to(tl.float32) + tl.load(bias + at, inside, other=0.0).to(tl.float32)
+        tl.store(out + row + at, wide.to(out.dtype.element_ty), inside)
+    else:
+        rounded = wide.to(out.dtype.element_ty).to(tl.float32)
+        tl.store(out + row + at, (rounded * scale.to(tl.float32)).to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def _silu_times(both, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    gate = tl.load(both + row * 2 * width + at, inside).to(tl.float32)
+    up = tl.load(both + row * 2 * width + width + at, inside).to(tl.float32)
+    gated = (gate * tl.sigmoid(gate)).to(out.dtype.element_ty).to(tl.float32)
+    tl.store(out + row * width + at, (gated * up).to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def _quick_gelu(x, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < size
+    value = tl.load(x + at, inside).to(tl.float32)
+    tl.store(x + at, (value * tl.sigmoid(1.702 * value)).to(x.dtype.element_ty), inside)
+
+
+@triton.jit(do_not_specialize=["stored"])
+def _turn(  # type: ignore[no-untyped-def]
+    x, cos, sin, cache, places, stored,
+    ALL: tl.constexpr, TURNED: tl.constexpr, KEPT: tl.constexpr, HALF: tl.constexpr,
+    HEAD_BLOCK: tl.constexpr, KEPT_BLOCK: tl.constexpr, HALF_BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.arange(0, HEAD_BLOCK)[:, None]
+    step = tl.arange(0, HALF_BLOCK)[None, :]
+    inside = (head < TURNED) & (step < HALF)
+    angle = row * HALF + step
+    c = tl.load(cos + angle, step < HALF)
+    s = tl.load(sin + angle, step < HALF)
+    at = x + row * ALL * 2 * HALF + head * 2 * HALF + step
+    one = tl.load(at, inside).to(tl.float32)
+    other = tl.load(at + HALF, inside).to(tl.float32)
+    new_one = (one * c - other * s).to(x.dtype.element_ty)
+    new_other = (other * c + one * s).to(x.dtype.element_ty)
+    tl.store(at, new_one, inside)
+    tl.store(at + HALF, new_other, inside)
+    if KEPT:
+        if row < stored:
+            slot = cache + tl.load(places + row) * 2 * KEPT * 2 * HALF
+            first = TURNED - KEPT
+            is_key = inside & (head >= first)
+            key_at = slot + (head - first) * 2 * HALF + step
+            tl.store(key_at, new_one, is_key)
+            tl.store(key_at + HALF, new_other, is_key)
+            value_head = tl.arange(0, KEPT_BLOCK)[:, None]
+            is_value = (value_head < KEPT) & (step < HALF)
+            value_at = x + row * ALL * 2 * HALF + (TURNED + value_head) * 2 * HALF + step
+            target = slot + (KEPT + value_head) * 2 * HALF + step
+            tl.store(target, tl.load(value_at, is_value), is_value)
+            tl.store(target + HALF, tl.load(value_at + HALF, is_value), is_value)
+
+
+@triton.jit
+def _join(first, first_mass, second, second_mass, tokens, HEADS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    share = tl.sigmoid(tl.load(first_mass + head * tokens + token) - tl.load(second_mass + head * tokens + token))
+    at = (token * HEADS + head) * WIDTH + tl.arange(0, WIDTH)
+    mean = tl.load(first + at).to(tl.float32) * share + tl.load(second + at).to(tl.float32) * (1 - share)
+    tl.store(first + at, mean.to(first.dtype.element_ty))
+
+
+def add_norm(x: Tensor, change: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """`fused.add_layer_norm`, or `fused.add_rms_norm` where there is no bias."""
+    x, change = x.contiguous(), change.contiguous()
+    out = x.new_empty(x.shape)
+    width = x.shape[-1]
+    block = triton.next_power_of_2(width)
+    centred: Any = bias is not None
+    _add_norm[(x.numel() // width,)](x, change, weight, bias if centred else weight, out, width, eps, block, centred)
+    return x, out
+
+
+def silu_times(both: Tensor) -> Tensor:
+    """`fused.silu_times`."""
+    rows, width = both.shape[0], both.shape[1] // 2
+    out = both.new_empty(rows, width)
+    _silu_times[(rows, triton.cdiv(width, WIDE_BLOCK))](both, out, width, WIDE_BLOCK)
+    return out
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """`fused.quick_gelu`, in place."""
+    _quick_gelu[(triton.cdiv(x.numel(), FLAT_BLOCK),)](x, x.numel(), FLAT_BLOCK)
+    return x
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor, turned: int, cache: Tensor | None, places: Tensor | None) -> None:
+    """`fused.turn`."""
+    rows, heads, width = x.shape
+    kept = 0 if cache is None else heads - turned
+    _turn[(rows,)](
+        x,
+        cos,
+        sin,
+        x if cache is None else cache,
+        x if places is None else places,
+        0 if places is None else len(places),
+        ALL=heads,
+        TURNED=turned,
+        KEPT=kept,
+        HALF=width // 2,
+        HEAD_BLOCK=triton.next_power_of_2(turned),
+        KEPT_BLOCK=triton.next_power_of_2(max(1, kept)),
+        HALF_BLOCK=triton.next_power_of_2(width // 2),
+    )
+
+
+def join(first: Tensor, first_mass: Tensor, second: Tensor, second_mass: Tensor) -> Tensor:
+    """`fused.join`, in the place of the first."""
+    tokens, heads, width = first.shape
+    _join[(tokens, heads)](first, first_mass, second, second_mass, tokens, heads, width)
+    return first

@@ -1,0 +1,187 @@
+"""Pictures to tokens: Qwen2-VL's vision tower over pictures of any sizes at once.
+
+Pictures travel to the GPU as bytes and are cut into patches there. Those of all shots go through the tower together, in
+chunks that keep its inner tensors small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from engines.base import Picture
+from engines.qwen2vl import fused
+from engines.qwen2vl.attention import Spans, attend
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from model_loader import PictureSpec
+
+CHUNK_PATCHES = 65_536
+
+# The base of the tower's rotary angles, which no configuration changes.
+THETA = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Pictures of one size.
+
+    Attributes:
+        rows: patches from top to bottom.
+        columns: patches from left to right.
+        count: pictures.
+    """
+
+    rows: int
+    columns: int
+    count: int
+
+    @property
+    def patches(self) -> int:
+        """Of one picture."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Pictures on their way to the device, sorted by size.
+
+    Attributes:
+        bytes: uint8, all pictures one behind the other.
+        groups: how many there are of each size, in that order.
+        token_order: which token, counted in the pictures' first order, each token in the sorted order is.
+    """
+
+    bytes: Tensor
+    groups: tuple[Group, ...]
+    token_order: Tensor
+
+
+def gather_pixels(pictures: Sequence[Picture], spec: PictureSpec, *, pinned: bool) -> Pixels:
+    """Sort pictures by size and join their bytes.
+
+    Args:
+        pictures: uint8 RGB, sides multiples of `spec.factor`.
+        spec: the family's patches.
+        pinned: whether a GPU will fetch them.
+    """
+    sizes = [(picture.shape[0] // spec.patch, picture.shape[1] // spec.patch) for picture in pictures]
+    first_token = [0, *accumulate(rows * columns // spec.merge**2 for rows, columns in sizes)]
+    order = sorted(range(len(pictures)), key=lambda place: sizes[place])
+    tokens = [np.arange(first_token[place], first_token[place + 1]) for place in order]
+    joined = torch.empty(sum(picture.size for picture in pictures), dtype=torch.uint8, pin_memory=pinned)
+    np.concatenate([pictures[place].reshape(-1) for place in order], out=joined.numpy())
+    counted = {size: sizes.count(size) for size in sorted(set(sizes))}
+    groups = tuple(Group(*size, count) for size, count in counted.items())
+    return Pixels(joined, groups, torch.from_numpy(np.concatenate(tokens)))
+
+
+class VisionTower:
+    """The tower of a transformers Qwen2-VL.
+
+    Args:
+        visual: the transformers module; its weights are used as they are.
+        spec: the family's patches and colours.
+    """
+
+    def __init__(self, visual: Any, spec: PictureSpec) -> None:
+        self._visual = visual
+        self._spec = spec
+        kernel = visual.patch_embed.proj.weight
+        self._device, self._dtype = kernel.device, kernel.dtype
+        # A still picture is a film of equal frames, so their kernels add up.
+        self._embed = kernel.detach().float().sum(dim=2).flatten(1).to(kernel.dtype)
+        colours = (torch.tensor(values, device=self._device).view(3, 1, 1) for values in (spec.mean, spec.std))
+        self._mean, self._std = colours
+        self._heads = visual.blocks[0].attn.num_heads
+        self._angles = lru_cache(maxsize=64)(self._find_angles)
+
+    def look(self, pixels: Pixels) -> Tensor:
+        """Tokens of all pictures, in the sorted order, of shape (tokens, width of the text side)."""
+        content = pixels.bytes.to(self._device, non_blocking=True)
+        return torch.cat([self._look(*chunk) for chunk in self._chunks(content, pixels.groups)])
+
+    def _chunks(self, content: Tensor, groups: Sequence[Group]) -> Iterator[tuple[list[Tensor], list[Group]]]:
+        """Pixels and sizes, some pictures at a time."""
+        parts: list[Tensor] = []
+        sizes: list[Group] = []
+        room, start = CHUNK_PATCHES, 0
+        for group in groups:
+            left = group.count
+            while left:
+                count = min(left, room // group.patches)
+                if count == 0 and parts:
+                    yield parts, sizes
+                    parts, sizes, room = [], [], CHUNK_PATCHES
+                    continue
+                count = max(count, 1)  # a picture larger than a chunk goes alone
+                end = start + count * group.patches * 3 * self._spec.patch**2
+                parts.append(content[start:end])
+                sizes.append(Group(group.rows, group.columns, count))
+                room -= count * group.patches
+                left, start = left - count, end
+        yield parts, sizes
+
+    def _look(self, parts: list[Tensor], sizes: list[Group]) -> Tensor:
+        patches = torch.cat([self._cut(part, size) for part, size in zip(parts, sizes, strict=True)])
+        angles = [self._angles(size.rows, size.columns) for size in sizes]
+        cos, sin = (
+            torch.cat([each[k].repeat(size.count, 1) for each, size in zip(angles, sizes, strict=True)])
+            for k in range(2)
+        )
+        lengths = [size.patches for size in sizes for _ in range(size.count)]
+        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(self._device, non_blocking=True)
+        return self._encode(patches, cos, sin, Spans(starts, max(lengths)))
+
+    def _cut(self, content: Tensor, size: Group) -> Tensor:
+        """Pixels of pictures of one size to patches, (patches, 3 * patch * patch).
+
+        Neighbouring patches of one token stand next to each other: (token row, token column, row in it, column in it).
+        """
+        patch, merge = self._spec.patch, self._spec.merge
+        tiles = content.view(
+            size.count, size.rows // merge, merge, patch, size.columns // merge, merge, patch, 3
+        ).permute(0, 1, 4, 2, 5, 7, 3, 6)
+        flat = tiles.reshape(-1, 3, patch, patch)
+        return ((flat.float() / 255 - self._mean) / self._std).to(self._dtype).flatten(1)
+
+    def _encode(self, patches: Tensor, cos: Tensor, sin: Tensor, spans: Spans) -> Tensor:
+        blocks, merger = self._visual.blocks, self._visual.merger
+        x = F.linear(patches, self._embed)
+        norm = blocks[0].norm1
+        normed = F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+        following = [*(block.norm1 for block in blocks[1:]), merger.ln_q]
+        for block, after in zip(blocks, following, strict=True):
+            qkv = block.attn.qkv(normed).view(len(x), 3 * self._heads, -1)
+            fused.turn(qkv, cos, sin, 2 * self._heads)
+            answer, _ = attend(*qkv.split(self._heads, dim=1), spans, spans, causal=False)
+            change = block.attn.proj(answer.flatten(1))
+            x, normed = fused.add_layer_norm(x, change, block.norm2.weight, block.norm2.bias)
+            change = block.mlp.fc2(fused.quick_gelu(block.mlp.fc1(normed)))
+            x, normed = fused.add_layer_norm(x, change, after.weight, after.bias)
+        tokens: Tensor = merger.mlp(normed.view(-1, merger.hidden_size))
+        return tokens
+
+    def _find_angles(self, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for a picture's patches, float32 of shape (patches, head width / 2).
+
+        A quarter of a head's width turns with the row and another with the column, as in Qwen2-VL (Wang et al. 2024,
+        arXiv 2409.12191).
+        """
+        merge = self._spec.merge
+        width = self._embed.shape[0] // self._heads // 2
+        speed = THETA ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
+        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        place = torch.stack([row, column]).view(2, rows // merge, merge, columns // merge, merge)
+        place = place.transpose(2, 3).reshape(2, -1)
+        angles = torch.cat([place[0, :, None] * speed, place[1, :, None] * speed], dim=1).to(self._device)
+        return angles.cos(), angles.sin()
