@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +26,28 @@ class Prepared:
     measured: Measured
 
 
+Timed = Callable[[str], AbstractContextManager[object]]
+
+
+def _untimed(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class ShotAnalyzer:
     """Analyses shots with one engine.
 
     Args:
         engine: looks at the key frames.
         settings: the weights of the fusion.
+        timed: makes a context that times the stage of the name it is given.
 
     Attributes:
         preparing: shots that are being decoded or wait for it.
     """
 
-    def __init__(self, engine: Engine, settings: ProcessingSettings) -> None:
+    def __init__(self, engine: Engine, settings: ProcessingSettings, timed: Timed = _untimed) -> None:
         self._engine = engine
+        self._timed = timed
         self._settings = settings
         # Pillow lets go of the interpreter's lock while it decodes, so threads use all cores.
         self.preparing = 0
@@ -51,8 +61,10 @@ class ShotAnalyzer:
             Unavailable: the engine takes no shots now.
             ShotFailed: the model gave no answer for this shot.
         """
-        prepared = await self._prepare(shot)
-        reading = await self._engine.look(ShotPictures(prepared.key_frames))
+        with self._timed("decode"):
+            prepared = await self._prepare(shot)
+        with self._timed("answer"):
+            reading = await self._engine.look(ShotPictures(prepared.key_frames))
         features = shot.audio_features if self._settings.enable_audio_fusion else None
         sound = audio.classify(features) if features else None
         attributes, evidence = fusion.fuse(

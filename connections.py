@@ -11,7 +11,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from problems import MEDIA_TYPE, TYPE_PREFIX
-from telemetry import Metrics, note_unparsable
+from request_log import note_unparsable
+from telemetry import Metrics
 
 # From the first moment of a connection, or the first byte of a further request on it, to the end of the headers; and
 # how long a client may leave an answer unread that does not fit into the system's buffers.
@@ -68,9 +69,9 @@ class PatientProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """A problem body, a count and a line in the log, as for every other answer."""
-        request_id = uuid.uuid4().hex
+        request_id, slug = uuid.uuid4().hex, "not-http"
         problem = {
-            "type": TYPE_PREFIX + "not-http",
+            "type": TYPE_PREFIX + slug,
             "title": "The request is not valid HTTP",
             "status": 400,
             "detail": "the request line or the headers are broken or too long",
@@ -83,7 +84,7 @@ class PatientProtocol(H11Protocol):
             ("Connection", "close"),
             ("X-Request-ID", request_id),
         ]
-        note_unparsable(self.metrics, request_id)
+        note_unparsable(self.metrics, request_id, slug)
         for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body)):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")

@@ -28,7 +28,10 @@ async def read_json(request: Request) -> Any:
     state = request.app.state
     state.arriving += 1
     try:
-        return await asyncio.to_thread(parse_json, await request.body())
+        with state.metrics.stage("receive"):
+            body = await request.body()
+        with state.metrics.stage("parse"):
+            return await asyncio.to_thread(parse_json, body)
     finally:
         state.arriving -= 1
 

@@ -52,13 +52,16 @@ def problem(
     detail: str,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem body for the request that `scope` describes."""
+    """A problem body for the request that `scope` describes; the request's notes remember its type."""
+    state = scope.get("state", {})
+    if notes := state.get("notes"):
+        notes.error = slug
     body = {
         "type": TYPE_PREFIX + slug,
         "title": title,
         "status": status,
         "detail": detail,
-        "request_id": scope.get("state", {}).get("request_id", ""),
+        "request_id": state.get("request_id", ""),
     }
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 

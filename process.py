@@ -24,6 +24,7 @@ from watchfiles import Change, watch
 
 from connections import protocol_for
 from lifeline import end_with_parent
+from logs import log_to_terminal
 from qwen_shots.errors import InvalidSettings
 from settings import Settings, config_path, load_settings
 
@@ -86,11 +87,6 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def log_to_terminal() -> None:
-    """Every line of the log goes to standard error, with its time and level."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-
-
 def main(create_app: CreateApp) -> int:
     """Run until told to stop.
 
@@ -106,6 +102,7 @@ def main(create_app: CreateApp) -> int:
         settings = load_settings()
     except InvalidSettings as error:
         return _failed(error.detail, 2)
+    log_to_terminal(settings.server.log_format)
     return _run_reloading(create_app) if settings.server.reload else _run(create_app, settings)
 
 
@@ -162,7 +159,9 @@ def _serve_as_child(create_app: CreateApp) -> None:
     log_to_terminal()
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
-        code = _run(create_app, load_settings())
+        settings = load_settings()
+        log_to_terminal(settings.server.log_format)
+        code = _run(create_app, settings)
     except InvalidSettings as error:
         code = _failed(error.detail, 2)
     sys.exit(code)

@@ -29,9 +29,10 @@ from intake import accept, in_time, read_json, while_connected
 from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
 from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
 from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
+from request_log import RequestLog
 from security import Gatekeeper
 from settings import Settings
-from telemetry import Metrics, RequestLog
+from telemetry import Metrics
 from wire import parse_batch, parse_shot, shot_id_of
 
 log = logging.getLogger("qwen_server")
@@ -84,9 +85,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    engine: Engine = state.engine or make_engine(state.settings)
+    engine: Engine = state.engine or make_engine(state.settings, state.metrics)
     state.engine = engine
-    state.analyzer = ShotAnalyzer(engine, state.settings.processing)
+    state.analyzer = ShotAnalyzer(engine, state.settings.processing, state.metrics.stage)
     await engine.start()
     watcher = asyncio.create_task(_watch_loading(app))
     try:
@@ -170,25 +171,26 @@ def _add_routes(app: FastAPI) -> None:
         responses=problem_responses(401),
     )
     async def show_metrics() -> Response:
-        """Requests and shots by outcome, seconds to answer, shots that wait."""
-        metrics.queue.set(app.state.engine.queue_depth)
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        """Requests, shots and errors by outcome, the time of each stage, batches, tokens, memory, shots that wait."""
+        return Response(
+            metrics.text(app.state.engine.queue_depth), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
 
 async def _analyze(app: FastAPI, value: Any, *, explain: bool) -> Analysis:
     analyzer: ShotAnalyzer = app.state.analyzer
-    shots = app.state.metrics.shots
+    metrics: Metrics = app.state.metrics
     try:
         answer = await in_time(app.state, analyzer.analyze(parse_shot(value), explain=explain))
     except QwenShotsError as error:
-        shots.labels(error.slug).inc()
+        metrics.shot(error.slug)
         raise
     except Exception:
         # Whatever it was, it must not cost the other shots of a batch.
         log.exception("unexpected error with a shot")
-        shots.labels(ShotFailed.slug).inc()
+        metrics.shot(ShotFailed.slug)
         raise ShotFailed("an error that nobody foresaw; the server's log has it") from None
-    shots.labels("ok").inc()
+    metrics.shot("ok")
     # An unset field is left out of the answer; a set one, null or not, is shown.
     return answer if explain else Analysis(**answer.model_dump(exclude={"evidence"}))
 

@@ -1,86 +1,118 @@
-"""What an operator sees: a line a request, a request id, and counters in Prometheus' text format."""
+"""What an operator counts: the metrics of one app in Prometheus' text format."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
-log = logging.getLogger("qwen_server")
 
-WATCHED = frozenset({"/health", "/health/live", "/metrics"})
-GIVEN_UP = 499  # whoever runs this app ended the request, because its client went away
-BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+class RequestNotes:
+    """What is noted of one request on its way, for its line in the log.
+
+    Attributes:
+        stages: stage to seconds; of several shots the longest.
+        outcomes: `ok` or an error's type to the shots that ended so.
+        error: the type of the problem that answered the request; None: it was none.
+    """
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self.outcomes: dict[str, int] = {}
+        self.error: str | None = None
 
 
 class Metrics:
-    """The counters of one app. Each app has its own registry, so that tests can run several."""
+    """The counters of one app. Each app has its own registry, so that tests can run several.
+
+    Implements `engines.base.Observer`.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter("qwen_requests", "Requests answered", ["route", "status"], registry=self.registry)
+        self.registry = registry = CollectorRegistry()
+        # Memory, processor time and open files of the server's process; the engines have their own.
+        ProcessCollector(registry=registry)
+        self.requests = Counter("qwen_requests", "Requests answered", ["route", "status"], registry=registry)
         self.seconds = Histogram(
-            "qwen_request_seconds", "Time to answer", ["route"], buckets=BUCKETS, registry=self.registry
+            "qwen_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=registry
         )
-        self.shots = Counter(
-            "qwen_shots", "Shots by outcome: ok or the error's type", ["outcome"], registry=self.registry
+        self._errors = Counter(
+            "qwen_errors", "Requests that were answered by a problem, by its type", ["type"], registry=registry
         )
-        self.queue = Gauge("qwen_queue_shots", "Shots that wait for an engine", registry=self.registry)
+        self._shots = Counter("qwen_shots", "Shots by outcome: ok or the error's type", ["outcome"], registry=registry)
+        self._queue = Gauge("qwen_queue_shots", "Shots that wait for an engine", registry=registry)
+        self._stages = Histogram(
+            "qwen_stage_seconds",
+            "Time of a stage: receive and parse a body; decode, wait and answer of a shot; look at a batch",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._batches = Histogram("qwen_batch_shots", "Shots in a batch", buckets=SHOTS, registry=registry)
+        self._tokens = Counter("qwen_tokens", "Tokens of the batches that were looked at", registry=registry)
+        self._memory = Gauge(
+            "qwen_gpu_memory_bytes", "GPU memory that an engine process holds", ["engine"], registry=registry
+        )
+        self._lost = Counter("qwen_engines_lost", "Engine processes that died or were stuck", registry=registry)
+        self._notes: ContextVar[RequestNotes | None] = ContextVar("notes", default=None)
 
-    def text(self) -> bytes:
+    def text(self, queue_depth: int) -> bytes:
         """Everything in Prometheus' text format."""
+        self._queue.set(queue_depth)
         return generate_latest(self.registry)
 
+    def note(self) -> RequestNotes:
+        """Begin to take notes for the request that this task and its subtasks work for."""
+        notes = RequestNotes()
+        self._notes.set(notes)
+        return notes
 
-class RequestLog:
-    """Outermost middleware: names each request, times it, counts it, and writes one line about it."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and note what became of it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        # Whoever runs this app may have named the request already.
-        request_id = scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
-        began, status = time.perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-            await send(message)
-
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of the current request."""
+        began = time.perf_counter()
         try:
-            await self._app(scope, receive, noted)
-        except asyncio.CancelledError:
-            status = GIVEN_UP
-            raise
+            yield
         finally:
-            self._note(scope, request_id, status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._stages.labels(name).observe(seconds)
+            if notes := self._notes.get():
+                notes.stages[name] = max(seconds, notes.stages.get(name, 0.0))
 
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        # A path that no route has would let a client invent labels without end.
-        route = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
-        # Whoever watches the server asks every few seconds.
-        level = logging.DEBUG if route in WATCHED else logging.INFO
-        log.log(level, "%s %s %s %.0f ms id=%s", scope["method"], route, status, seconds * 1000, request_id)
+    def shot(self, outcome: str) -> None:
+        """Count a shot of the current request: `ok`, or its error's type."""
+        self._shots.labels(outcome).inc()
+        if notes := self._notes.get():
+            notes.outcomes[outcome] = notes.outcomes.get(outcome, 0) + 1
 
+    def request(self, route: str, status: int, seconds: float | None, error: str | None) -> None:
+        """Count a request that was answered, with the type of the problem where it was one."""
+        self.requests.labels(route, str(status)).inc()
+        if seconds is not None:
+            self.seconds.labels(route).observe(seconds)
+        if error:
+            self._errors.labels(error).inc()
 
-def note_unparsable(metrics: Metrics, request_id: str) -> None:
-    """Count and log an answer to what could not be read as a request."""
-    metrics.requests.labels("other", "400").inc()
-    log.info("not HTTP 400 id=%s", request_id)
+    def waited(self, seconds: float) -> None:
+        """A shot has left the queue for an engine."""
+        self._stages.labels("wait").observe(seconds)
+
+    def looked(self, shots: int, tokens: int, seconds: float) -> None:
+        """An engine has answered a batch."""
+        self._batches.observe(shots)
+        self._tokens.inc(tokens)
+        self._stages.labels("look").observe(seconds)
+
+    def holds(self, engine: int, gpu_bytes: int) -> None:
+        """An engine process tells how much GPU memory it holds."""
+        self._memory.labels(str(engine)).set(gpu_bytes)
+
+    def lost(self) -> None:
+        """An engine process is gone."""
+        self._lost.inc()

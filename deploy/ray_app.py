@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.replicas import ENGINE, EngineReplica, MakeEngine, ReplicatedEngine
 from engines.local import LocalEngine
-from process import log_to_terminal
+from logs import log_to_terminal
 from server import create_app
 from settings import Settings, load_settings
 
@@ -62,7 +62,7 @@ class Ingress:
     """
 
     def __init__(self, settings: Settings, engine: DeploymentHandle[Any] | None) -> None:
-        log_to_terminal()
+        log_to_terminal(settings.server.log_format)
         self._settings = settings
         self._engine = engine
 

@@ -71,6 +71,38 @@ class ShotReading:
     readings: dict[str, tuple[Reading, ...]]
 
 
+class Observer(Protocol):
+    """Is told what an engine does, to count it."""
+
+    def waited(self, seconds: float) -> None:
+        """A shot has left the queue for an engine, after that long."""
+
+    def looked(self, shots: int, tokens: int, seconds: float) -> None:
+        """A batch was answered."""
+
+    def holds(self, engine: int, gpu_bytes: int) -> None:
+        """An engine process holds so much GPU memory now."""
+
+    def lost(self) -> None:
+        """An engine process died, or was ended because it was stuck."""
+
+
+class NoObserver:
+    """Counts nothing."""
+
+    def waited(self, seconds: float) -> None:
+        """See `Observer`."""
+
+    def looked(self, shots: int, tokens: int, seconds: float) -> None:
+        """See `Observer`."""
+
+    def holds(self, engine: int, gpu_bytes: int) -> None:
+        """See `Observer`."""
+
+    def lost(self) -> None:
+        """See `Observer`."""
+
+
 class Engine(Protocol):
     """Looks at shots. Implementations: `engines.local` and `engines.remote`; fakes in the tests."""
 

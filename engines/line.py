@@ -151,7 +151,7 @@ class Line:
             pending.settle(ShotFailed("an error that nobody foresaw; the server's log has it"))
         else:
             pending.settle(reading)
-            self._queue.measured(1, time.monotonic() - began)
+            self._queue.measured(1, pending.tokens, time.monotonic() - began)
 
     async def _look(self, shot: ShotPictures) -> ShotReading:
         interview = await asyncio.to_thread(self._interview, shot)

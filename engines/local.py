@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 
-from engines.base import EngineInfo, ShotPictures, ShotReading, Status
+from engines.base import EngineInfo, NoObserver, Observer, ShotPictures, ShotReading, Status
 from engines.pixels import fit_shot, token_count
 from engines.replica import Replica
 from engines.scheduler import Pending, ShotQueue
@@ -29,9 +29,10 @@ LOAD_PATIENCE = 5.0
 class LocalEngine:
     """Implements `engines.base.Engine` with processes of this machine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
         self._settings = settings
-        self._queue = ShotQueue(settings.server.max_queue_shots, settings.server.max_queue_tokens)
+        self._observer = observer or NoObserver()
+        self._queue = ShotQueue(settings.server.max_queue_shots, settings.server.max_queue_tokens, observer)
         self._info = EngineInfo(settings.model.name)
         self._first: Ready | None = None
         self._replicas: dict[int, Replica] = {}
@@ -123,7 +124,7 @@ class LocalEngine:
         """Keep one replica running: start, serve, and start again when it dies."""
         pause = FIRST_RESTART_SECONDS
         while True:
-            replica = Replica(self._settings, rank)
+            replica = Replica(self._settings, rank, self._observer)
             self._replicas[rank] = replica
             came_up = False
             try:
@@ -141,6 +142,7 @@ class LocalEngine:
                     self._failure = error.detail if isinstance(error, CannotLoad) else _died(replica)
                     return
                 self._ready.discard(rank)
+                self._observer.lost()
                 self._queue.servers = len(self._ready)
                 if not came_up and not self._ready:
                     # It may never come back, so nobody waits for it.
@@ -175,16 +177,17 @@ class LocalEngine:
         """Hand the replica batches until it is lost."""
         while True:
             batch: list[Pending] = await self._queue.take(budget)
+            tokens = sum(pending.tokens for pending in batch)
             began = time.monotonic()
             try:
-                answers = await replica.run([pending.shot for pending in batch], sum(each.tokens for each in batch))
+                answers = await replica.run([pending.shot for pending in batch], tokens)
             except BaseException:
                 # Whatever went wrong, nobody may wait for ever.
                 self._queue.give_back(batch)
                 raise
             for pending, answer in zip(batch, answers, strict=True):
                 pending.settle(answer)
-            self._queue.measured(len(batch), time.monotonic() - began)
+            self._queue.measured(len(batch), tokens, time.monotonic() - began)
 
 
 def _died(replica: Replica) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 
-from engines.base import EngineInfo, ShotPictures, ShotReading, Status
+from engines.base import EngineInfo, Observer, ShotPictures, ShotReading, Status
 from engines.endpoint import Endpoint
 from engines.line import Line
 from engines.pixels import fit_shot, token_count
@@ -33,9 +33,9 @@ NONE_ANSWERS = "no endpoint answers; they are asked again and again"
 class RemoteEngine:
     """Implements `engines.base.Engine` with the endpoints that the settings name."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
         self._settings = settings
-        self._queue = ShotQueue(settings.server.max_queue_shots, settings.server.max_queue_tokens)
+        self._queue = ShotQueue(settings.server.max_queue_shots, settings.server.max_queue_tokens, observer)
         self._endpoints = [Endpoint(url, settings.model) for url in settings.model.endpoints]
         self._spec: PictureSpec | None = None
         self._up: set[Line] = set()

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from engines import worker
-from engines.base import ShotPictures
+from engines.base import Observer, ShotPictures
 from engines.probe import PROBE_TOKENS, probe_shot
 from engines.watchdog import BEAT_SECONDS, Beat, Watchdog
 from engines.worker import Answer, Answers, Failed, Ready, Work
@@ -34,7 +34,9 @@ PROBE_SHARE = 0.05
 class Replica:
     """One engine process and the pipe to it. Made and used on the event loop's thread."""
 
-    def __init__(self, settings: Settings, rank: int) -> None:
+    def __init__(self, settings: Settings, rank: int, observer: Observer) -> None:
+        self._rank = rank
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         # spawn: a forked child would inherit locks and CUDA's state.
         context = multiprocessing.get_context("spawn")
@@ -190,6 +192,8 @@ class Replica:
                 _settle(self._ready, CannotLoad(detail))
             case Beat():
                 self._watchdog.on_beat(message)
+                if message.gpu_bytes is not None:
+                    self._observer.holds(self._rank, message.gpu_bytes)
             case Answers(number, answers, spent):
                 self._answered = self._loop.time()
                 self._watchdog.end(number, spent)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from engines.base import ShotPictures, ShotReading
+from engines.base import NoObserver, Observer, ShotPictures, ShotReading
 from engines.worker import Answer
 from qwen_shots.errors import EngineLost, QueueFull, QwenShotsError
 
@@ -23,12 +24,13 @@ MAX_RETRY_AFTER = 60
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A shot that waits for its answer. `tokens` is what its pictures cost in a batch."""
+    """A shot that waits for its answer, since `since` on the monotonic clock; `tokens` is what it costs in a batch."""
 
     shot: ShotPictures
     tokens: int
     answer: asyncio.Future[ShotReading]
     tries: int = field(default=0)
+    since: float = field(default_factory=time.monotonic)
 
     def settle(self, answer: Answer) -> None:
         """Give the waiter its answer; nothing to do where it has gone away."""
@@ -46,12 +48,14 @@ class ShotQueue:
     Args:
         max_shots: shots that may wait.
         max_tokens: tokens that may wait; the shot that reaches it is still taken.
+        observer: is told how long shots wait and what batches take.
 
     Attributes:
         servers: engines that take shots now; the time that others have to wait is shared by them.
     """
 
-    def __init__(self, max_shots: int, max_tokens: int) -> None:
+    def __init__(self, max_shots: int, max_tokens: int, observer: Observer | None = None) -> None:
+        self._observer = observer or NoObserver()
         self._max_shots = max_shots
         self._max_tokens = max_tokens
         self._tokens = 0
@@ -114,6 +118,7 @@ class ShotQueue:
             self._leave(pending)
             if not gone:
                 budget -= pending.tokens
+                self._observer.waited(time.monotonic() - pending.since)
                 batch.append(pending)
         return batch
 
@@ -131,6 +136,7 @@ class ShotQueue:
     def put_first(self, batch: Sequence[Pending]) -> None:
         """Put shots in front again, in their order, without counting it as a try."""
         for pending in reversed(batch):
+            pending.since = time.monotonic()
             self._join(pending)
             self._waiting.move_to_end(pending, last=False)
         self._arrived.set()
@@ -150,6 +156,7 @@ class ShotQueue:
             del self._waiting[pending]
             self._tokens -= pending.tokens
 
-    def measured(self, shots: int, seconds: float) -> None:
+    def measured(self, shots: int, tokens: int, seconds: float) -> None:
         """Learn from a batch that took `seconds`."""
+        self._observer.looked(shots, tokens, seconds)
         self._seconds_a_shot += SMOOTHING * (seconds / shots - self._seconds_a_shot)

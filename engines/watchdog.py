@@ -53,10 +53,12 @@ class Beat:
     Attributes:
         cpu_seconds: processor time of the process so far.
         looks: forward passes that it has begun so far; a batch that fails is halved and takes several.
+        gpu_bytes: GPU memory that it holds; None on the CPU.
     """
 
     cpu_seconds: float
     looks: int
+    gpu_bytes: int | None = None
 
 
 class Pace:

@@ -17,6 +17,7 @@ from engines.base import EngineInfo, ShotPictures, ShotReading
 from engines.probe import probe_shot
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from lifeline import end_with_parent
+from logs import log_to_terminal
 from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, OutOfMemory, QwenShotsError, ShotFailed
 from settings import Settings
@@ -81,9 +82,10 @@ class Answers:
 class _Sender:
     """Sends from two threads, one message at a time."""
 
-    def __init__(self, pipe: Connection, timed: _Timed) -> None:
+    def __init__(self, pipe: Connection, timed: _Timed, gpu_bytes: Callable[[], int] | None) -> None:
         self._pipe = pipe
         self._timed = timed
+        self._gpu_bytes = gpu_bytes
         self._lock = threading.Lock()
 
     def send(self, message: Answers | Beat) -> None:
@@ -93,7 +95,8 @@ class _Sender:
     def beat_for_ever(self) -> None:
         with contextlib.suppress(OSError):  # the server is gone, and the lifeline ends this process
             while True:
-                self.send(Beat(time.process_time(), self._timed.looks))
+                held = self._gpu_bytes() if self._gpu_bytes else None
+                self.send(Beat(time.process_time(), self._timed.looks, held))
                 time.sleep(BEAT_SECONDS)
 
 
@@ -120,6 +123,13 @@ class _Timed:
         return longest
 
 
+def _gpu_bytes() -> int:
+    """GPU memory that torch holds in this process, on all of its GPUs; asks no driver, which may be stuck."""
+    import torch
+
+    return sum(torch.cuda.memory_reserved(device) for device in range(torch.cuda.device_count()))
+
+
 def _clocks() -> Spent:
     return Spent(time.monotonic(), time.process_time())
 
@@ -131,7 +141,7 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The pipe would tell it too, but not in the middle of a load or a batch.
     end_with_parent(lambda: os._exit(1))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s engine %(message)s")
+    log_to_terminal(settings.server.log_format)
     try:
         look, ready = _load(settings, rank)
     except CannotLoad as error:
@@ -143,7 +153,7 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
         return
     pipe.send(ready)
     timed = _Timed(look)
-    sender = _Sender(pipe, timed)
+    sender = _Sender(pipe, timed, _gpu_bytes if ready.info.device == "cuda" else None)
     threading.Thread(target=sender.beat_for_ever, name="beat", daemon=True).start()
     while (work := _receive(pipe)) is not None:
         answers = tuple(answer_all(timed, work.shots))

@@ -17,26 +17,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "qwen_shots": set(),
     "settings": {"qwen_shots"},
     "problems": {"qwen_shots"},
+    "logs": set(),
     "telemetry": set(),
+    "request_log": {"logs", "telemetry"},
     "wire": {"qwen_shots"},
     "security": {"problems", "qwen_shots", "settings"},
     "api_docs": {"problems", "qwen_shots"},
     "model_files": {"qwen_shots"},
     "model_hub": {"model_files", "qwen_shots"},
     "model_loader": {"model_files", "model_hub", "qwen_shots", "settings"},
-    "engines": {"lifeline", "model_loader", "qwen_shots", "settings"},
+    "engines": {"lifeline", "logs", "model_loader", "qwen_shots", "settings"},
     "analyzer": {"engines", "qwen_shots", "settings"},
     "lifeline": set(),
     "intake": {"engines", "problems", "qwen_shots", "wire"},
-    "connections": {"problems", "telemetry"},
-    "process": {"connections", "lifeline", "qwen_shots", "settings"},
+    "connections": {"problems", "request_log", "telemetry"},
+    "process": {"connections", "lifeline", "logs", "qwen_shots", "settings"},
     "server": {
-        "analyzer", "api_docs", "engines", "intake", "problems", "process", "qwen_shots", "security", "settings",
-        "telemetry", "wire",
+        "analyzer", "api_docs", "engines", "intake", "problems", "process", "qwen_shots", "request_log", "security",
+        "settings", "telemetry", "wire",
     },
-    "deploy": {"engines", "model_loader", "process", "qwen_shots", "server", "settings"},
+    "deploy": {"engines", "logs", "model_loader", "process", "qwen_shots", "server", "settings"},
 }  # fmt: skip
-WEB_ROOMS = {"server", "connections", "intake", "process", "security", "problems", "api_docs", "telemetry", "deploy"}
+WEB_ROOMS = {"server", "connections", "intake", "process", "security", "problems", "api_docs", "request_log", "deploy"}
 TORCH_ROOMS = {"model_loader", "engines"}
 
 

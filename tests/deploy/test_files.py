@@ -122,9 +122,8 @@ def test_prometheus(tmp_path: Path) -> None:
 def test_every_curve_and_alert_asks_for_a_metric_of_the_server(expression: str) -> None:
     promql_parser.parse(expression)
     metrics = Metrics()
-    metrics.seconds.labels("/analyze").observe(1)
-    metrics.shots.labels("ok").inc()
-    metrics.requests.labels("/analyze", "200").inc()
+    metrics.request("/analyze", 200, 1.0, "invalid-shot")
+    metrics.shot("ok")
     known = {sample.name for family in metrics.registry.collect() for sample in family.samples} | OTHERS_METRICS
     asked = set(re.findall(r"\b(up|qwen_\w+)\b", expression))
     assert asked

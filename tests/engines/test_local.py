@@ -200,7 +200,7 @@ def test_retry_after_is_computed_from_the_measured_rate() -> None:
         queue = ShotQueue(max_shots=10, max_tokens=1000)
         answers = [queue.put(SHOT, 1) for _ in range(10)]
         for _ in range(50):
-            queue.measured(shots=4, seconds=8)
+            queue.measured(shots=4, tokens=4, seconds=8)
         assert queue.retry_after == 20
         queue.servers = 4
         assert queue.retry_after == 5
