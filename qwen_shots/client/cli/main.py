@@ -26,7 +26,7 @@ EPILOG = """exit codes: 0 done; 1 some shots failed; 2 the command line or an in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit code."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     told = Console(stderr=True)
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=told, show_time=False, show_path=False)])
     # What is under way ends as with Ctrl-C.
@@ -46,15 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    program = argparse.ArgumentParser(
         prog="qwen-shots", description="From a film file to a list of shots that says how each feels.", epilog=EPILOG
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    program.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
+    commands = program.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
-    return parser
+    return program
 
 
 if __name__ == "__main__":

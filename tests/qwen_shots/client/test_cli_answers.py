@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,15 +20,18 @@ import pytest
 import webvtt
 from pyarrow import parquet
 
-from qwen_shots.client.cli.main import main
+from qwen_shots.client.cli.main import COMMANDS, main, parser
+from qwen_shots.client.selection import NUMBERS, TEXTS
 from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
+from qwen_shots.client.where import parse_where
 from qwen_shots.client.writer import Answered, write_store
 from qwen_shots.schemas import Analysis
 from tests.helpers import ROOT
+from tests.qwen_shots.client.answering import ATTRIBUTES
 from tests.qwen_shots.client.conftest import CAPTIONS, FAILED
 from tests.qwen_shots.client.test_store import FILM
 
-COMMAND = [sys.executable, "-m", "qwen_shots.client.cli.main"]
+PROGRAM = [sys.executable, "-m", "qwen_shots.client.cli.main"]
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -91,7 +95,7 @@ def test_a_terminal_gets_a_table(answers: Path) -> None:
     """With the values as bars; nothing that a caption holds is taken for markup or reaches the terminal's controls."""
     ours, theirs = pty.openpty()
     ranked = subprocess.Popen(
-        [*COMMAND, "rank", str(answers), "--by", "motion"], cwd=ROOT, stdout=theirs, stderr=subprocess.DEVNULL,
+        [*PROGRAM, "rank", str(answers), "--by", "motion"], cwd=ROOT, stdout=theirs, stderr=subprocess.DEVNULL,
         env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "xterm"},
     )  # fmt: skip
     os.close(theirs)
@@ -111,7 +115,7 @@ def test_a_terminal_gets_a_table(answers: Path) -> None:
 
 
 def test_a_reader_that_has_enough(answers: Path) -> None:
-    command = f"{' '.join(COMMAND)} rank {answers} --by motion | head -0"
+    command = f"{' '.join(PROGRAM)} rank {answers} --by motion | head -0"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -245,6 +249,28 @@ def test_what_export_refuses(
     assert main(["export", str(answers), *arguments]) == code
     assert words in " ".join(capsys.readouterr().err.split())
     assert {file.name for file in tmp_path.iterdir()} <= {"folder.csv", "b.csv"}  # nothing half done
+
+
+# --- what the documents say ------------------------------------------------------------------------------------------
+
+DOCUMENTED = [
+    line.split("  #")[0].strip()
+    for name in ("README.md", "docs/client.md")
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+    if line.startswith("qwen-shots ")
+]
+
+
+@pytest.mark.parametrize("command", DOCUMENTED)
+def test_documented_commands_exist(command: str) -> None:
+    """argparse knows each with its options, and the conditions are good ones."""
+    options = parser().parse_args(shlex.split(command)[1:])
+    if where := getattr(options, "where", None):
+        parse_where(where, [*NUMBERS, *ATTRIBUTES], TEXTS)
+
+
+def test_every_command_is_documented() -> None:
+    assert {command.split()[1] for command in DOCUMENTED} == {each.__name__.split(".")[-1] for each in COMMANDS}
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
