@@ -46,10 +46,16 @@ class ModelRunner:
         attributes: name to description, in the order in which they are asked.
         max_caption_tokens: where a caption is cut.
         capacity: tokens that a batch may hold, captions included.
+        longest: tokens of the longest shot to be expected.
     """
 
     def __init__(
-        self, loaded: LoadedModel, attributes: Mapping[str, str], max_caption_tokens: int, capacity: int = 16_384
+        self,
+        loaded: LoadedModel,
+        attributes: Mapping[str, str],
+        max_caption_tokens: int,
+        capacity: int = 16_384,
+        longest: int = 2048,
     ) -> None:
         self._tokenizer = loaded.tokenizer
         self._attributes = list(attributes)
@@ -57,7 +63,9 @@ class ModelRunner:
         self._stops = _stop_tokens(loaded.model, loaded.tokenizer)
         self._max_caption_tokens = max_caption_tokens
         if serves(loaded.model):
-            self.backbone: Backbone = Qwen2VL(loaded, self._questions, max_caption_tokens, self._stops, capacity)
+            self.backbone: Backbone = Qwen2VL(
+                loaded, self._questions, max_caption_tokens, self._stops, capacity, longest
+            )
         else:
             self.backbone = Stock(loaded, self._questions, max_caption_tokens, self._stops)
 

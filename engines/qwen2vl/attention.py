@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +50,7 @@ def attend(
     Returns:
         The answers, (tokens, heads, width), and the logarithm of each softmax's denominator, float32 (heads, tokens).
     """
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if _is_half_on_gpu(query):
         answer, mass, *_ = torch.ops.aten._flash_attention_forward(
             query,
             key,
@@ -64,6 +66,29 @@ def attend(
         )
         return answer, mass
     return _attend_plainly(query, key, value, asking, asked, causal=causal)
+
+
+def attend_alike(query: Tensor, key: Tensor, value: Tensor, sequences: int) -> Tensor:
+    """Sequences of one length that see all of themselves; on a GPU by cuDNN, 1.5 times as fast as flash attention.
+
+    It plans for some 80 ms whenever it meets another number or length of sequences: ask for few different ones.
+
+    Args:
+        query: (tokens, heads, width), all sequences one behind the other.
+        key: as `query`.
+        value: as `query`.
+        sequences: how many there are.
+
+    Returns:
+        The answers, shaped as `query`.
+    """
+    split = (tensor.unflatten(0, (sequences, -1)).transpose(1, 2) for tensor in (query, key, value))
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True):
+        return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(0, 1)
+
+
+def _is_half_on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16)
 
 
 def _attend_plainly(

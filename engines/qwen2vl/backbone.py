@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -16,6 +16,7 @@ from engines.base import ShotPictures
 from engines.qwen2vl.attention import Spans
 from engines.qwen2vl.captions import CaptionWriter
 from engines.qwen2vl.decoder import Reading, TextDecoder
+from engines.qwen2vl.graphs import record
 from engines.qwen2vl.layout import BatchLayout, ShotLayout, lay_out_batch, lay_out_shot
 from engines.qwen2vl.tower import Pixels, VisionTower, gather_pixels
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from engines.questions import Questions
     from model_loader import LoadedModel
 
-log = logging.getLogger(__name__)
-
 # Rows whose logits over the whole vocabulary are held at once.
 HEAD_ROWS = 1024
+
+# Sizes of shots whose reading stays recorded. A film has one.
+MOST_RECORDED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,45 @@ class Prepared:
     """A batch on the host, ready to go.
 
     Attributes:
+        sizes: for each shot, its pictures' heights and widths.
         layout: which token stands where.
-        numbers: the layout's arrays as tensors, by name.
+        numbers: the layout's arrays as tensors, by name, and "token_order" of the pixels.
         pixels: the pictures.
     """
 
+    sizes: Sequence[tuple[tuple[int, int], ...]]
     layout: BatchLayout
     numbers: dict[str, Tensor]
     pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known on the device before the captions are written.
+
+    Attributes:
+        chances: float32 (questions, 2, labels).
+        first: (shots,): each caption's first token.
+    """
+
+    chances: Tensor
+    first: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Reading one shot of certain sizes, as a CUDA graph."""
+
+    numbers: dict[str, Tensor]
+    content: Tensor
+    told: Told
+    graph: torch.cuda.CUDAGraph
+
+    def replay(self, content: Tensor) -> Told:
+        """Read another shot of these sizes."""
+        self.content.copy_(content, non_blocking=True)
+        self.graph.replay()
+        return self.told
 
 
 def serves(model: Any) -> bool:
@@ -67,6 +100,7 @@ class Qwen2VL:
         most_tokens: where a caption is cut.
         stops: tokens that end a caption.
         capacity: tokens of a batch that the cache holds.
+        longest: tokens of the longest shot. One that is longer is read all the same, only more slowly.
     """
 
     def __init__(
@@ -76,6 +110,7 @@ class Qwen2VL:
         most_tokens: int,
         stops: Collection[int],
         capacity: int,
+        longest: int,
     ) -> None:
         self._lm = loaded.model
         self._spec = loaded.pictures
@@ -89,7 +124,9 @@ class Qwen2VL:
         self._shared = prefix.index(questions.image_token)
         self._tower = VisionTower(self._lm.model.visual, loaded.pictures)
         self._decoder = TextDecoder(self._lm, capacity)
-        self._writer = CaptionWriter(self._decoder, most_tokens, capacity, stops)
+        self._writer = CaptionWriter(self._decoder, most_tokens, longest, stops)
+        self._recorded: OrderedDict[tuple[tuple[int, int], ...], Recorded | None] = OrderedDict()
+        self._met: set[tuple[tuple[int, int], ...]] = set()
         self._labels = self._labels.to(self._decoder.device)
         self._instruction = self._read_instruction(prefix[: self._shared])
 
@@ -115,33 +152,78 @@ class Qwen2VL:
         }
         pictures = [picture for shot in shots for picture in shot.pictures]
         pixels = gather_pixels(pictures, self._spec, pinned=self._on_gpu)
+        numbers["token_order"] = pixels.token_order
         if self._on_gpu:
             numbers = {name: tensor.pin_memory() for name, tensor in numbers.items()}
-        return Prepared(layout, numbers, pixels)
+        return Prepared(sizes, layout, numbers, pixels)
 
     @torch.inference_mode()
     def run(self, batch: Prepared, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
         """Ask the model. Returns when the captions are written."""
-        numbers = {name: tensor.to(self._decoder.device, non_blocking=True) for name, tensor in batch.numbers.items()}
-        pictures = self._tower.look(batch.pixels)
-        if on_pictures_seen:
-            _wait_for(self._decoder.device)
-            on_pictures_seen()
-        order = batch.pixels.token_order.to(self._decoder.device, non_blocking=True)
-        x = self._decoder.embed(numbers["ids"])
-        x.index_copy_(0, numbers["picture_at"][order], pictures)
-        self._place_instruction(numbers["shared_at"])
-        hidden = self._decoder.read(_reading(x, batch.layout, numbers))
-        of_labels, of_captions = hidden[: -len(batch.layout.ends)], hidden[-len(batch.layout.ends) :]
-        chances = self._chances(of_labels).view(-1, 2, len(self._labels)).to("cpu", non_blocking=True)
+        recorded = self._find_recorded(batch)
+        if recorded:
+            told = recorded.replay(batch.pixels.bytes)
+            numbers = recorded.numbers
+            if on_pictures_seen:
+                on_pictures_seen()
+        else:
+            numbers = self._to_device(batch)
+            told = self._read(batch, numbers, batch.pixels.bytes, on_pictures_seen)
+        chances = told.chances.to("cpu", non_blocking=True)
         tokens = self._writer.write(
-            self._decoder.logits(of_captions).argmax(dim=-1),
+            told.first,
             numbers["next_positions"],
             numbers["places"][:-1].to(torch.int32),
             numbers["filled"].to(torch.int32),
         ).to("cpu")
         whole = len(self._questions.wholes)
         return Answers(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
+
+    def _to_device(self, batch: Prepared) -> dict[str, Tensor]:
+        return {name: tensor.to(self._decoder.device, non_blocking=True) for name, tensor in batch.numbers.items()}
+
+    def _read(
+        self,
+        batch: Prepared,
+        numbers: dict[str, Tensor],
+        content: Tensor,
+        on_pictures_seen: Callable[[], None] | None = None,
+    ) -> Told:
+        """All up to the captions' first tokens."""
+        pictures = self._tower.look(content, batch.pixels.groups)
+        if on_pictures_seen:
+            _wait_for(self._decoder.device)
+            on_pictures_seen()
+        x = self._decoder.embed(numbers["ids"])
+        x.index_copy_(0, numbers["picture_at"][numbers["token_order"]], pictures)
+        self._place_instruction(numbers["shared_at"])
+        hidden = self._decoder.read(_reading(x, batch.layout, numbers))
+        of_labels, of_captions = hidden[: -len(batch.layout.ends)], hidden[-len(batch.layout.ends) :]
+        chances = self._chances(of_labels).view(-1, 2, len(self._labels))
+        return Told(chances, self._decoder.logits(of_captions).argmax(dim=-1))
+
+    def _find_recorded(self, batch: Prepared) -> Recorded | None:
+        """One shot alone is bound by launches, and with the same sizes they are the same each time."""
+        if not self._on_gpu or len(batch.sizes) > 1:
+            return None
+        (sizes,) = batch.sizes
+        if sizes not in self._recorded:
+            # Worth it from the second time on. The oldest gives way.
+            self._recorded[sizes] = self._record(batch) if sizes in self._met else None
+            self._met.add(sizes)
+            while len(self._recorded) > MOST_RECORDED:
+                self._recorded.popitem(last=False)
+        recorded = self._recorded[sizes]
+        if recorded is None:
+            del self._recorded[sizes]
+        return recorded
+
+    def _record(self, batch: Prepared) -> Recorded:
+        numbers = self._to_device(batch)
+        content = batch.pixels.bytes.to(self._decoder.device)
+        told: list[Told] = []
+        graph = record(lambda: told.append(self._read(batch, numbers, content)))
+        return Recorded(numbers, content, told[-1], graph)
 
     def _chances(self, hidden: Tensor) -> Tensor:
         """Of the labels, among the whole vocabulary: float32 (rows, labels)."""

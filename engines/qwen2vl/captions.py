@@ -6,22 +6,21 @@ and replayed: what a step needs and changes lies in tensors that stay where they
 
 from __future__ import annotations
 
-import logging
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from engines.qwen2vl.attention import Spans
+from engines.qwen2vl.graphs import record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from engines.qwen2vl.decoder import TextDecoder
-
-log = logging.getLogger(__name__)
 
 # Rows of the recorded steps. torch compiles for one row apart, so the smallest has two.
 GRAPH_ROWS = (2, 8, 16, 32, 48, 64, 96, 128)
@@ -78,18 +77,9 @@ class CaptionWriter:
 
     def record(self) -> None:
         """Record the steps as CUDA graphs, the largest first so that the others fit in its memory."""
-        pool = torch.cuda.graph_pool_handle()
         for rows in reversed(GRAPH_ROWS):
             state = self._make_state(rows)
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                self._step(state)
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
-                self._step(state)
-            self._graphs[rows] = state, graph
+            self._graphs[rows] = state, record(partial(self._step, state))
 
     def write(self, first: Tensor, positions: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         """Write a caption for each row.

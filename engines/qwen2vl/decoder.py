@@ -132,7 +132,7 @@ class TextDecoder:
 
     def log_mass(self, hidden: Tensor) -> Tensor:
         """Logarithm of the softmax's denominator over the vocabulary, float32."""
-        return self.logits(hidden).float().logsumexp(dim=-1)
+        return fused.log_mass(self.logits(hidden))
 
     def read(self, batch: Reading) -> Tensor:
         """Read trunks, stems and twigs; the trunks stay in the cache.
@@ -182,7 +182,7 @@ class TextDecoder:
 
         Each frequency turns with the time, the row or the column: M-RoPE (Wang et al. 2024, arXiv 2409.12191).
         """
-        angles = positions.float()[self._axis].T * self._speed
+        angles = positions.T.float()[:, self._axis] * self._speed
         return angles.cos(), angles.sin()
 
     def _project(self, layer: Layer, normed: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, places: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class TextDecoder:
         trunks, _ = attend(qkv[:trunk, : self._heads], keys, values, batch.trunks, batch.filled, causal=True)
         if trunk == len(qkv):
             return trunks
-        questions, own = qkv[trunk:, : self._heads], qkv[trunk:, self._heads :][batch.keys]
+        questions, own = qkv[trunk:, : self._heads], qkv[trunk:, self._heads :].index_select(0, batch.keys)
         of_trunk, trunk_mass = attend(questions, keys, values, batch.asked, batch.seen, causal=False)
         of_own, own_mass = attend(
             questions, own[:, : self._kept], own[:, self._kept :], batch.twigs, batch.keyed, causal=True

@@ -115,3 +115,11 @@ def join(first: Tensor, first_mass: Tensor, second: Tensor, second_mass: Tensor)
         return joined
     share = torch.sigmoid(first_mass - second_mass).T[..., None]
     return (first.float() * share + second.float() * (1 - share)).to(first.dtype)
+
+
+def log_mass(logits: Tensor) -> Tensor:
+    """Logarithm of the softmax's denominator over the last axis of (rows, vocabulary), float32."""
+    if _fuses(logits):
+        mass: Tensor = _kernels().log_mass(logits)
+        return mass
+    return logits.float().logsumexp(dim=-1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 import triton
 import triton.language as tl
 
@@ -105,6 +106,24 @@ def _join(first, first_mass, second, second_mass, tokens, HEADS: tl.constexpr, W
     tl.store(first + at, mean.to(first.dtype.element_ty))
 
 
+@triton.jit
+def _log_mass(logits, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    most = tl.full((BLOCK,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, width, BLOCK):
+        value = tl.load(logits + row * width + start + at, start + at < width, other=float("-inf")).to(tl.float32)
+        # NaN must come out as NaN, and a lane that has seen nothing holds minus infinity.
+        new = tl.maximum(most, value, propagate_nan=tl.PropagateNan.ALL)
+        safe = tl.where(new == float("-inf"), 0.0, new)
+        total = total * tl.exp(most - safe) + tl.exp(value - safe)
+        most = new
+    highest = tl.max(most, 0)
+    total = tl.sum(total * tl.exp(most - highest), 0)
+    tl.store(out + row, highest + tl.log(total))
+
+
 def add_norm(x: Tensor, change: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
     """`fused.add_layer_norm`, or `fused.add_rms_norm` where there is no bias."""
     x, change = x.contiguous(), change.contiguous()
@@ -156,3 +175,11 @@ def join(first: Tensor, first_mass: Tensor, second: Tensor, second_mass: Tensor)
     tokens, heads, width = first.shape
     _join[(tokens, heads)](first, first_mass, second, second_mass, tokens, heads, width)
     return first
+
+
+def log_mass(logits: Tensor) -> Tensor:
+    """`fused.log_mass`."""
+    rows, width = logits.shape
+    out = logits.new_empty(rows, dtype=torch.float32)
+    _log_mass[(rows,)](logits, out, width, WIDE_BLOCK)
+    return out

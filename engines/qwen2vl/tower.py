@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from engines.base import Picture
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend
+from engines.qwen2vl.attention import Spans, attend, attend_alike
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from model_loader import PictureSpec
 
 CHUNK_PATCHES = 65_536
+
+# Pictures of one size that are taken together, where there are so many; see `attend_alike`.
+ALIKE = (64, 32, 16)
 
 # The base of the tower's rotary angles, which no configuration changes.
 THETA = 10_000.0
@@ -85,6 +88,20 @@ def gather_pixels(pictures: Sequence[Picture], spec: PictureSpec, *, pinned: boo
     return Pixels(joined, groups, torch.from_numpy(np.concatenate(tokens)))
 
 
+def _halved(groups: Sequence[Group]) -> Iterator[Group]:
+    """Groups of as many alike as a chunk holds, then of half as many and so on, and of what is left."""
+    for group in groups:
+        left = group.count
+        for count in ALIKE:
+            while left >= count and count * group.patches <= CHUNK_PATCHES:
+                yield Group(group.rows, group.columns, count)
+                left -= count
+        most = max(1, CHUNK_PATCHES // group.patches)
+        while left:
+            yield Group(group.rows, group.columns, min(left, most))
+            left -= min(left, most)
+
+
 class VisionTower:
     """The tower of a transformers Qwen2-VL.
 
@@ -103,35 +120,43 @@ class VisionTower:
         colours = (torch.tensor(values, device=self._device).view(3, 1, 1) for values in (spec.mean, spec.std))
         self._mean, self._std = colours
         self._heads = visual.blocks[0].attn.num_heads
+        # Kept on the device: a copy would wait, and can't be recorded in a CUDA graph.
         self._angles = lru_cache(maxsize=64)(self._find_angles)
+        self._starts = lru_cache(maxsize=64)(self._find_starts)
 
-    def look(self, pixels: Pixels) -> Tensor:
-        """Tokens of all pictures, in the sorted order, of shape (tokens, width of the text side)."""
-        content = pixels.bytes.to(self._device, non_blocking=True)
-        return torch.cat([self._look(*chunk) for chunk in self._chunks(content, pixels.groups)])
+    def look(self, content: Tensor, groups: Sequence[Group]) -> Tensor:
+        """Look at pictures.
+
+        Args:
+            content: `Pixels.bytes`.
+            groups: `Pixels.groups`.
+
+        Returns:
+            Tokens of all pictures, in their sorted order, of shape (tokens, width of the text side).
+        """
+        content = content.to(self._device, non_blocking=True)
+        return torch.cat([self._look(*chunk) for chunk in self._chunks(content, groups)])
 
     def _chunks(self, content: Tensor, groups: Sequence[Group]) -> Iterator[tuple[list[Tensor], list[Group]]]:
-        """Pixels and sizes, some pictures at a time."""
+        """Pixels and sizes, some pictures at a time: many alike, or few of any sizes."""
         parts: list[Tensor] = []
         sizes: list[Group] = []
         room, start = CHUNK_PATCHES, 0
-        for group in groups:
-            left = group.count
-            while left:
-                count = min(left, room // group.patches)
-                if count == 0 and parts:
-                    yield parts, sizes
-                    parts, sizes, room = [], [], CHUNK_PATCHES
-                    continue
-                count = max(count, 1)  # a picture larger than a chunk goes alone
-                end = start + count * group.patches * 3 * self._spec.patch**2
-                parts.append(content[start:end])
-                sizes.append(Group(group.rows, group.columns, count))
-                room -= count * group.patches
-                left, start = left - count, end
+        for group in _halved(groups):
+            if parts and (group.count in ALIKE or room < group.patches * group.count):
+                yield parts, sizes
+                parts, sizes, room = [], [], CHUNK_PATCHES
+            end = start + group.count * group.patches * 3 * self._spec.patch**2
+            parts.append(content[start:end])
+            sizes.append(group)
+            room -= group.count * group.patches
+            start = end
+            if group.count in ALIKE:
+                room = 0
         yield parts, sizes
 
     def _look(self, parts: list[Tensor], sizes: list[Group]) -> Tensor:
+        """Tokens of one chunk."""
         patches = torch.cat([self._cut(part, size) for part, size in zip(parts, sizes, strict=True)])
         angles = [self._angles(size.rows, size.columns) for size in sizes]
         cos, sin = (
@@ -139,8 +164,9 @@ class VisionTower:
             for k in range(2)
         )
         lengths = [size.patches for size in sizes for _ in range(size.count)]
-        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(self._device, non_blocking=True)
-        return self._encode(patches, cos, sin, Spans(starts, max(lengths)))
+        starts = self._starts(tuple(lengths))
+        alike = sizes[0].count if len(sizes) == 1 and sizes[0].count in ALIKE else 0
+        return self._encode(patches, cos, sin, Spans(starts, max(lengths)), alike)
 
     def _cut(self, content: Tensor, size: Group) -> Tensor:
         """Pixels of pictures of one size to patches, (patches, 3 * patch * patch).
@@ -154,7 +180,7 @@ class VisionTower:
         flat = tiles.reshape(-1, 3, patch, patch)
         return ((flat.float() / 255 - self._mean) / self._std).to(self._dtype).flatten(1)
 
-    def _encode(self, patches: Tensor, cos: Tensor, sin: Tensor, spans: Spans) -> Tensor:
+    def _encode(self, patches: Tensor, cos: Tensor, sin: Tensor, spans: Spans, alike: int) -> Tensor:
         blocks, merger = self._visual.blocks, self._visual.merger
         x = F.linear(patches, self._embed)
         norm = blocks[0].norm1
@@ -163,13 +189,20 @@ class VisionTower:
         for block, after in zip(blocks, following, strict=True):
             qkv = block.attn.qkv(normed).view(len(x), 3 * self._heads, -1)
             fused.turn(qkv, cos, sin, 2 * self._heads)
-            answer, _ = attend(*qkv.split(self._heads, dim=1), spans, spans, causal=False)
+            query, key, value = qkv.split(self._heads, dim=1)
+            if alike:
+                answer = attend_alike(query, key, value, alike)
+            else:
+                answer, _ = attend(query, key, value, spans, spans, causal=False)
             change = block.attn.proj(answer.flatten(1))
             x, normed = fused.add_layer_norm(x, change, block.norm2.weight, block.norm2.bias)
             change = block.mlp.fc2(fused.quick_gelu(block.mlp.fc1(normed)))
             x, normed = fused.add_layer_norm(x, change, after.weight, after.bias)
         tokens: Tensor = merger.mlp(normed.view(-1, merger.hidden_size))
         return tokens
+
+    def _find_starts(self, lengths: tuple[int, ...]) -> Tensor:
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self._device)
 
     def _find_angles(self, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines for a picture's patches, float32 of shape (patches, head width / 2).
