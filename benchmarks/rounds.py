@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,18 @@ def time_in_turn(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_
     }
 
 
-def table(timings: Mapping[str, Timing]) -> str:
+def table(timings: Mapping[str, Timing], *, milliseconds: bool = False) -> str:
     """A Markdown table: median and range of the time, and of the ratio to the first row."""
-    lines = ["| way | CPU seconds a shot: median (range) | times as fast: median (range) |", "|---|---|---|"]
+    unit, scale, form = ("ms", 1000, ".1f") if milliseconds else ("seconds", 1, ".3f")
+    lines = [f"| way | CPU {unit} a shot: median (range) | times as fast: median (range) |", "|---|---|---|"]
     for name, timing in timings.items():
-        lines.append(f"| {name} | {_spread(timing.seconds, '.3f')} | {_spread(timing.ratios, '.1f')} |")
+        lines.append(
+            f"| {name} | {_spread([scale * each for each in timing.seconds], form)} | {_spread(timing.ratios, '.1f')} |"
+        )
     return "\n".join(lines)
 
 
-def _spread(values: tuple[float, ...], form: str) -> str:
+def _spread(values: Sequence[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 

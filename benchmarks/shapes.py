@@ -1,10 +1,16 @@
 """Models of the shape of Qwen's, with random weights: as fast or slow as theirs, and nothing to download.
 
 The tokenizer is the bundled checkpoint's, so a prompt has a few tokens more or fewer than with Qwen's own.
+`python -m benchmarks.shapes --shape 2b --out DIR` writes one as a folder that the server can load.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,8 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from model_loader import LoadedModel, read_picture_spec
-from tests.helpers import BUNDLED, ROOT
+
+BUNDLED = Path(__file__).parent.parent / "models" / "qwen2-vl-film-tiny"
 
 # Qwen/Qwen2-VL-2B-Instruct's config.json (Apache-2.0).
 QWEN2_VL_2B: dict[str, Any] = {
@@ -50,8 +57,7 @@ def random_model(shape: str, device: str, dtype: torch.dtype) -> LoadedModel:
         device: where it is made; nothing of it passes through the CPU's memory.
         dtype: of the weights.
     """
-    folder = Path(ROOT / BUNDLED)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED, local_files_only=True)
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2VLConfig(
         **SHAPES[shape],
@@ -71,4 +77,42 @@ def random_model(shape: str, device: str, dtype: torch.dtype) -> LoadedModel:
         torch.set_default_dtype(before)
     # Never stops by itself: every caption is as long as the limit.
     model.generation_config.eos_token_id = None
-    return LoadedModel(model.eval(), tokenizer, read_picture_spec(folder, config))
+    return LoadedModel(model.eval(), tokenizer, read_picture_spec(BUNDLED, config))
+
+
+# What a folder of random weights takes from the bundled checkpoint.
+TAKEN = ("chat_template.jinja", "preprocessor_config.json", "processor_config.json", "tokenizer.json")
+TOKENIZER = "tokenizer_config.json"
+
+
+def save(shape: str, folder: Path, dtype: torch.dtype = torch.bfloat16, device: str = "cpu") -> None:
+    """Write a model of random weights as a checkpoint whose captions do not stop before the limit.
+
+    Args:
+        shape: one of SHAPES.
+        folder: made where it is missing.
+        dtype: of the weights in the files.
+        device: where the weights are drawn; a GPU takes seconds for what takes a CPU a minute.
+    """
+    loaded = random_model(shape, device, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded.model.save_pretrained(folder, max_shard_size="2GB")
+    for name in TAKEN:
+        shutil.copy(BUNDLED / name, folder / name)
+    tokenizer = json.loads((BUNDLED / TOKENIZER).read_text())
+    (folder / TOKENIZER).write_text(json.dumps(tokenizer | {"eos_token": None}, indent=2))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write one; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.shapes", description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, default="2b")
+    parser.add_argument("--out", type=Path, required=True, help="the folder; 4.4 GB for 2b")
+    asked = parser.parse_args(arguments)
+    save(asked.shape, asked.out, device="cuda" if torch.cuda.is_available() else "cpu")
+    print(f"{asked.out}: {sum(file.stat().st_size for file in asked.out.iterdir()) / 1e9:.2f} GB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

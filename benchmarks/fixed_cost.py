@@ -1,0 +1,63 @@
+"""The real server before an engine of a fixed cost: `python -m benchmarks.fixed_cost MILLISECONDS`.
+
+Requests, decoding, queue, batches and the pipe to the engine process are the real ones; in that process a batch sleeps
+instead of being looked at. So what is measured is the server alone. Settings come from `config.yaml` and variables.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import process
+from engines import worker
+from engines.base import EngineInfo, ShotPictures, ShotReading
+from model_loader import PictureSpec
+from qwen_shots.scoring import Reading
+from server import create_app
+from settings import Settings
+
+COST_MS = "BENCHMARK_COST_MS"  # a variable, because the engine is a process of its own
+
+SPEC = PictureSpec(patch=14, merge=2, temporal=2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+READING = Reading(value=0.5, spread=0.1, mass=1.0, mode=0.5)
+CAPTION = "A person walks through a dark hallway, the camera follows."
+# As the bundled checkpoint's words count with six attributes (engines.runner.ModelRunner.text_tokens).
+TEXT_TOKENS, QUESTION_TOKENS = 200, 60
+
+real_main = worker.main
+
+
+def _load(settings: Settings, rank: int) -> tuple[worker.Look, worker.Ready]:  # noqa: ARG001 # as the real one
+    seconds = float(os.environ[COST_MS]) / 1000
+
+    def look(shots: Sequence[ShotPictures]) -> list[ShotReading]:
+        time.sleep(seconds)
+        return [
+            ShotReading(CAPTION, dict.fromkeys(settings.attributes, (READING,) * len(shot.pictures))) for shot in shots
+        ]
+
+    info = EngineInfo(f"fixed cost, {os.environ[COST_MS]} ms a batch", "cpu")
+    return look, worker.Ready(
+        info, SPEC, 1, worker.GPU_BATCH_TOKENS, text_tokens=TEXT_TOKENS, question_tokens=QUESTION_TOKENS
+    )
+
+
+def engine_main(pipe: Connection, settings: Settings, rank: int) -> None:
+    """What the engine process runs."""
+    worker._load = _load  # noqa: SLF001 # the one thing that is not the real one
+    real_main(pipe, settings, rank)
+
+
+def main(milliseconds: str) -> int:
+    """Serve until told to stop."""
+    os.environ[COST_MS] = milliseconds
+    worker.main = engine_main
+    return process.main(create_app)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

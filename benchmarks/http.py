@@ -1,0 +1,226 @@
+"""The whole server over HTTP, from base64 JPEG to JSON: `python -m benchmarks.http --shots 1000 --model FOLDER`.
+
+The server runs in a process of its own, started as users start it. A film of shots, each of five 720p JPEG frames and
+audio features, is sent in batches of 10 from 8 connections, then one by one from 80, then one shot alone again and
+again; meanwhile another process asks /health ten times a second. `--fixed-cost MS` puts an engine of that cost a batch
+behind the real server, so that the server's own limit is seen. Other settings: variables, as in config.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from benchmarks import film_frames
+from benchmarks.serving import AUTH, Cpu, Server, serving
+from qwen_shots.schemas import EXAMPLE_AUDIO
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
+BUNDLED = "models/qwen2-vl-film-tiny"
+BATCH, BATCH_CONNECTIONS = 10, 8
+SINGLE_CONNECTIONS = 80
+ALONE = 50
+HEALTH_SECONDS = 0.1
+TIMEOUT = 600.0
+JSON = {**AUTH, "Content-Type": "application/json"}
+
+Body = list[bytes]
+"""A request's body in parts, so that shots are not copied for each request that they stand in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One way of sending shots.
+
+    Attributes:
+        seconds: from the first request to the last answer.
+        shots: how many were answered.
+        requests: seconds of each request.
+        health: seconds of each question to /health meanwhile.
+        cpu: what the server used.
+    """
+
+    seconds: float
+    shots: int
+    requests: Sequence[float]
+    health: Sequence[float]
+    cpu: Cpu
+
+
+@dataclass(slots=True)
+class Health:
+    """How long /health took, as another process sees it."""
+
+    seconds: list[float] = field(default_factory=list)
+
+
+def encode_shots() -> list[bytes]:
+    """Some shots as JSON, each without its first member, the shot's name."""
+    shots = []
+    for scene in film_frames.SCENES:
+        images = [base64.b64encode(film_frames.as_jpeg(frame)).decode() for frame in film_frames.scene_frames(scene)]
+        shot = {"images": images, "audio_features": EXAMPLE_AUDIO, "start_time": 1.0, "end_time": 3.3, "duration": 2.3}
+        shots.append(json.dumps(shot).encode()[1:])
+    return shots
+
+
+def single(number: int, shots: Sequence[bytes]) -> Body:
+    """The body of one shot."""
+    return [b'{"shot_id": %d, ' % number, shots[number % len(shots)]]
+
+
+def batch(numbers: Sequence[int], shots: Sequence[bytes]) -> Body:
+    """The body of several."""
+    inside = [part for number in numbers for part in (b", ", *single(number, shots))]
+    return [b'{"shots": [', *inside[1:], b"]}"]
+
+
+def send(connection: http.client.HTTPConnection, path: str, body: Body) -> tuple[float, int]:
+    """Send one request; returns its seconds and the shots that were answered.
+
+    Raises:
+        RuntimeError: not every shot of it was.
+    """
+    headers = {**JSON, "Content-Length": str(sum(map(len, body)))}
+    began = time.perf_counter()
+    connection.request("POST", path, body, headers)
+    response = connection.getresponse()
+    text = response.read()
+    seconds = time.perf_counter() - began
+    answer = json.loads(text)
+    if response.status != http.HTTPStatus.OK or answer.get("errors"):
+        raise RuntimeError(f"{path} answered {response.status}: {text[:1000].decode()}")
+    return seconds, len(answer.get("results", [answer]))
+
+
+def send_all(server: Server, path: str, bodies: Sequence[Body], connections: int) -> Round:
+    """Send bodies from several connections, each sending on as soon as it has its answer."""
+    left = iter(bodies)
+    lock = threading.Lock()
+
+    def one_connection(_: int) -> list[tuple[float, int]]:
+        done: list[tuple[float, int]] = []
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+        while True:
+            with lock:
+                body = next(left, None)
+            if body is None:
+                connection.close()
+                return done
+            done.append(send(connection, path, body))
+
+    with watched_health(server.port) as health, ThreadPoolExecutor(connections) as pool:
+        used, began = server.cpu(), time.perf_counter()
+        answers = list(itertools.chain.from_iterable(pool.map(one_connection, range(connections))))
+        seconds, used = time.perf_counter() - began, server.cpu() - used
+    requests = [took for took, _ in answers]
+    return Round(seconds, sum(count for _, count in answers), requests, health.seconds, used)
+
+
+@contextmanager
+def watched_health(port: int) -> Iterator[Health]:
+    """Ask /health from another process until the block ends; the times are there then."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    stop = context.Event()
+    process = context.Process(target=_ask_health, args=(port, stop, theirs), daemon=True)
+    process.start()
+    health = Health()
+    ours.recv()  # it has asked once
+    try:
+        yield health
+    finally:
+        stop.set()
+        health.seconds = ours.recv()
+        process.join()
+
+
+def _ask_health(port: int, stop: Event, pipe: multiprocessing.connection.Connection) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    seconds: list[float] = []
+    while not stop.wait(HEALTH_SECONDS):
+        began = time.perf_counter()
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+        if len(seconds) == 1:
+            pipe.send(None)
+    pipe.send(seconds[1:])
+
+
+def measure(server: Server, count: int, repeats: int) -> dict[str, Round]:
+    """The three ways, after a few shots that are not counted."""
+    shots = encode_shots()
+    numbers = range(1, count + 1)
+    batches = [batch(numbers[start : start + BATCH], shots) for start in range(0, count, BATCH)]
+    singles = [single(number, shots) for number in numbers]
+    send_all(server, "/analyze_batch", batches[:2], 2)
+    return {
+        f"batches of {BATCH}, {BATCH_CONNECTIONS} connections": send_all(
+            server, "/analyze_batch", batches, BATCH_CONNECTIONS
+        ),
+        f"one by one, {SINGLE_CONNECTIONS} connections": send_all(server, "/analyze", singles, SINGLE_CONNECTIONS),
+        "one shot alone": send_all(server, "/analyze", singles[:1] * repeats, 1),
+    }
+
+
+def percentile(seconds: Sequence[float], share: int) -> float:
+    """In milliseconds; NaN where nothing was measured."""
+    if len(seconds) < 2:
+        return 1000 * seconds[0] if seconds else float("nan")
+    return 1000 * statistics.quantiles(seconds, n=100, method="inclusive")[share - 1]
+
+
+def table(rounds: dict[str, Round]) -> str:
+    """A Markdown table; all times but the first are milliseconds, CPU times for each shot."""
+    head = "shots sent | seconds | shots/s | p50 | p99 | /health p50 | p99 | server CPU | event loop | engine CPU"
+    lines = [f"| {head} |", "|" + "---|" * (head.count("|") + 1)]
+    for name, one in rounds.items():
+        used = [1000 * each / one.shots for each in (one.cpu.server, one.cpu.loop, one.cpu.engines)]
+        waits = [percentile(seconds, share) for seconds in (one.requests, one.health) for share in (50, 99)]
+        cells = [f"{one.seconds:.1f}", f"{one.shots / one.seconds:.1f}"]
+        cells += [f"{wait:.0f}" for wait in waits[:2]] + [f"{wait:.1f}" for wait in (*waits[2:], *used)]
+        lines.append(f"| {one.shots} {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.http", description=__doc__)
+    parser.add_argument("--shots", type=int, default=40)
+    parser.add_argument("--alone", type=int, default=ALONE, help="how often one shot is sent alone")
+    parser.add_argument("--model", default=BUNDLED, help="a folder or a hub name that is on this disk")
+    parser.add_argument("--fixed-cost", type=float, metavar="MS", help="an engine that sleeps so long for each batch")
+    asked = parser.parse_args(arguments)
+    fake = asked.fixed_cost is not None
+    program = ["-m", "benchmarks.fixed_cost", str(asked.fixed_cost)] if fake else ["server.py"]
+    behind = f"an engine of {asked.fixed_cost:g} ms a batch" if fake else asked.model
+    try:
+        with serving(program, {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
+            print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {behind}", flush=True)
+            print(f"healthy {server.start_seconds:.1f} s after the start\n", flush=True)
+            print(table(measure(server, asked.shots, asked.alone)))
+    except RuntimeError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""What five frames cost the CPU before the model sees them: `python -m benchmarks.prepare`.
+
+The first row of each table decodes all frames at their full size, measures them there, and then scales the key
+frames, as this server did at first. The next is what the server runs. Base64, decoding, measurements and scaling are
+counted; the JSON around them is a row of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+import analyzer
+import wire
+from benchmarks import film_frames, rounds
+from qwen_shots import media
+from qwen_shots.schemas import EXAMPLE_AUDIO, Shot
+
+# Qwen2-VL's token, and the default of model.max_frame_tokens.
+FIT = media.PictureFit(factor=28, max_tokens=256)
+SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+SCENE = "alley"
+
+
+def body_of(width: int, height: int, quality: int) -> bytes:
+    """A request's body with one shot."""
+    files = [film_frames.as_jpeg(frame, quality) for frame in film_frames.scene_frames(SCENE, width, height)]
+    images = [base64.b64encode(file).decode() for file in files]
+    shot = {"shot_id": 1, "images": images, "audio_features": EXAMPLE_AUDIO}
+    return json.dumps(shot | {"start_time": 1.0, "end_time": 3.3, "duration": 2.3}).encode()
+
+
+def in_full(shot: Shot) -> list[media.Picture]:
+    """Decode and measure at the full size, then scale the key frames."""
+    key_frames = analyzer.prepare(shot, None).key_frames
+    return [media.fit_picture(frame, factor=FIT.factor, max_tokens=FIT.max_tokens) for frame in key_frames]
+
+
+def ways_of(body: bytes) -> dict[str, Callable[[], object]]:
+    """Name to what is timed; the first one is the baseline."""
+    shot = wire.parse_shot(wire.parse_json(body))
+    return {
+        "all at full size": lambda: in_full(shot),
+        "no larger than needed": lambda: analyzer.prepare(shot, FIT),
+        "JSON and its checks": lambda: wire.parse_shot(wire.parse_json(body)),
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a table for each size and quality; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.prepare", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=25, help="how often each way is timed")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--qualities", nargs="+", type=int, default=[85, 90, 95], help="of the JPEGs")
+    asked = parser.parse_args(arguments)
+    print(f"{rounds.machine()}\nmilliseconds of one core for a shot of five frames; {asked.rounds} rounds in turn")
+    for size in asked.sizes:
+        for quality in asked.qualities:
+            body = body_of(*SIZES[size], quality)
+            print(f"\n{size}, JPEG quality {quality}, {len(body) / 1e6:.1f} MB of JSON\n")
+            print(rounds.table(rounds.time_in_turn(ways_of(body), rounds=asked.rounds), milliseconds=True))
+    print(f"\nload at the end: {rounds.load()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
