@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from qwen_shots.errors import InvalidInput
 
 NUMBERS = ("shot", "start", "end", "duration")
 TEXTS = ("name", "caption", "audio")
+
+DIGITS = 6  # microseconds; what comes after them is the sums' own, and would make 1.0 less than 1
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)%")
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
@@ -52,10 +55,9 @@ def select(shots: Sequence[ShotRecord], film_seconds: float, wanted: Wanted) -> 
     if wanted.top is not None and wanted.top < 1:
         raise InvalidInput("the number of shots to show must be at least 1")
     numbers = [*NUMBERS, *score_names(shots).values()]
-    end = film_seconds if wanted.until is None else moment(wanted.until, film_seconds)
+    end = math.inf if wanted.until is None else moment(wanted.until, film_seconds)
     met = parse_where(wanted.where, numbers, TEXTS) if wanted.where is not None else lambda _: True
-    picked = [shot for shot in shots if shot.analysed and (wanted.until is None or shot.end <= end)]
-    picked = [shot for shot in picked if met(values_of(shot))]
+    picked = [shot for shot in shots if shot.analysed and round(shot.end - end, DIGITS) <= 0 and met(values_of(shot))]
     if wanted.by is not None:
         picked = _sorted(picked, wanted.by, numbers)
     return picked[: wanted.top]
@@ -72,9 +74,9 @@ def values_of(shot: ShotRecord) -> Mapping[str, Value]:
     names = score_names([shot])
     return {
         "shot": shot.number,
-        "start": shot.start,
-        "end": shot.end,
-        "duration": shot.duration,
+        "start": round(shot.start, DIGITS),
+        "end": round(shot.end, DIGITS),
+        "duration": round(shot.duration, DIGITS),
         "name": shot.name,
         "caption": shot.caption,
         "audio": shot.audio_class,

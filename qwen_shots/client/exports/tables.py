@@ -78,13 +78,7 @@ def _word(value: float | str | None) -> str:
 
 def _object(shot: ShotRecord) -> dict[str, Any]:
     return {
-        "shot": shot.number,
-        "start": shot.start,
-        "end": shot.end,
-        "duration": shot.duration,
-        "name": shot.name,
-        "caption": shot.caption,
-        "audio": shot.audio_class,
+        **{name: value for name, value in values_of(shot).items() if name in {*NUMBERS, *TEXTS}},
         "scores": dict(shot.scores),
         "evidence": shot.evidence.model_dump() if shot.evidence else None,
         "error": asdict(shot.error) if shot.error else None,

@@ -39,6 +39,14 @@ def test_picks(wanted: dict[str, str | int], numbers: list[int]) -> None:
     assert picked(**wanted) == numbers
 
 
+def test_a_length_is_not_less_than_it_is_for_the_sake_of_a_sum() -> None:
+    shot = ShotRecord(1, 0.3, 0.3 + 0.7, 0, 0, caption="c")
+    later = ShotRecord(2, 14.0 + 1 / 3, 16.0 + 1 / 3, 0, 0, caption="c")
+    assert later.duration < 2
+    assert select([shot, later], 20.0, Wanted(where="duration >= 2")) == [later]
+    assert select([shot, later], 20.0, Wanted(until="16.333333")) == [shot, later]
+
+
 def test_what_it_refuses() -> None:
     with pytest.raises(InvalidInput, match="they can by duration, end, score_start, shot, start, suspense"):
         picked(by="fear")
