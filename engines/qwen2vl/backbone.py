@@ -16,7 +16,7 @@ from engines.base import ShotPictures
 from engines.qwen2vl.attention import Spans
 from engines.qwen2vl.captions import CaptionWriter
 from engines.qwen2vl.decoder import Reading, TextDecoder
-from engines.qwen2vl.graphs import record
+from engines.qwen2vl.graphs import Recorder
 from engines.qwen2vl.layout import BatchLayout, ShotLayout, lay_out_batch, lay_out_shot
 from engines.qwen2vl.tower import Pixels, VisionTower, gather_pixels
 
@@ -125,6 +125,7 @@ class Qwen2VL:
         self._tower = VisionTower(self._lm.model.visual, loaded.pictures)
         self._decoder = TextDecoder(self._lm, capacity)
         self._writer = CaptionWriter(self._decoder, most_tokens, longest, stops)
+        self._recorder = Recorder() if self._on_gpu else None
         self._recorded: OrderedDict[tuple[tuple[int, int], ...], Recorded | None] = OrderedDict()
         self._met: set[tuple[tuple[int, int], ...]] = set()
         self._labels = self._labels.to(self._decoder.device)
@@ -137,8 +138,8 @@ class Qwen2VL:
     def warm_up(self, shots: Sequence[ShotPictures]) -> None:
         """Compile and record what the first shots would otherwise wait for."""
         self.run(self.prepare(shots))
-        if self._on_gpu and self._most_tokens > 1:
-            self._writer.record()
+        if self._recorder and self._most_tokens > 1:
+            self._writer.record(self._recorder)
 
     def prepare(self, shots: Sequence[ShotPictures]) -> Prepared:
         """Everything that the host does for a batch. No device is touched, so it may run beside another batch."""
@@ -204,12 +205,12 @@ class Qwen2VL:
 
     def _find_recorded(self, batch: Prepared) -> Recorded | None:
         """One shot alone is bound by launches, and with the same sizes they are the same each time."""
-        if not self._on_gpu or len(batch.sizes) > 1:
+        if self._recorder is None or len(batch.sizes) > 1:
             return None
         (sizes,) = batch.sizes
         if sizes not in self._recorded:
             # Worth it from the second time on. The oldest gives way.
-            self._recorded[sizes] = self._record(batch) if sizes in self._met else None
+            self._recorded[sizes] = self._record(batch, self._recorder) if sizes in self._met else None
             self._met.add(sizes)
             while len(self._recorded) > MOST_RECORDED:
                 self._recorded.popitem(last=False)
@@ -218,11 +219,11 @@ class Qwen2VL:
             del self._recorded[sizes]
         return recorded
 
-    def _record(self, batch: Prepared) -> Recorded:
+    def _record(self, batch: Prepared, recorder: Recorder) -> Recorded:
         numbers = self._to_device(batch)
         content = batch.pixels.bytes.to(self._decoder.device)
         told: list[Told] = []
-        graph = record(lambda: told.append(self._read(batch, numbers, content)))
+        graph = recorder.record(lambda: told.append(self._read(batch, numbers, content)))
         return Recorded(numbers, content, told[-1], graph)
 
     def _chances(self, hidden: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from engines.qwen2vl.attention import Spans
-from engines.qwen2vl.graphs import record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from engines.qwen2vl.decoder import TextDecoder
+    from engines.qwen2vl.graphs import Recorder
 
 # Rows of the recorded steps. torch compiles for one row apart, so the smallest has two.
 GRAPH_ROWS = (2, 8, 16, 32, 48, 64, 96, 128)
@@ -75,11 +75,11 @@ class CaptionWriter:
         self._spare = decoder.cache.shape[1] - 1
         self._graphs: dict[int, tuple[State, torch.cuda.CUDAGraph]] = {}
 
-    def record(self) -> None:
+    def record(self, recorder: Recorder) -> None:
         """Record the steps as CUDA graphs, the largest first so that the others fit in its memory."""
         for rows in reversed(GRAPH_ROWS):
             state = self._make_state(rows)
-            self._graphs[rows] = state, record(partial(self._step, state))
+            self._graphs[rows] = state, recorder.record(partial(self._step, state))
 
     def write(self, first: Tensor, positions: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         """Write a caption for each row.
