@@ -64,6 +64,7 @@ class Stock:
 
     def __init__(self, loaded: LoadedModel, questions: Questions, most_tokens: int, stops: Collection[int]) -> None:
         self._lm = loaded.model
+        self._dtype = loaded.dtype
         self._pictures = loaded.pictures
         self._questions = questions
         self._most_tokens = most_tokens
@@ -127,7 +128,7 @@ class Stock:
         output = self._lm.model(
             input_ids=ids.to(self._device),
             position_ids=positions.to(self._device),
-            attention_mask=additive(seen, self._lm.dtype).to(self._device),
+            attention_mask=additive(seen, self._dtype).to(self._device),
             use_cache=True,
             **{self._cache_name: cache},
             **pictures,

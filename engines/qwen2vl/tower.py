@@ -114,9 +114,9 @@ class VisionTower:
         self._visual = visual
         self._spec = spec
         kernel = visual.patch_embed.proj.weight
-        self._device, self._dtype = kernel.device, kernel.dtype
-        # A still picture is a film of equal frames, so their kernels add up.
-        self._embed = kernel.detach().float().sum(dim=2).flatten(1).to(kernel.dtype)
+        self._device, self._dtype = kernel.device, visual.blocks[0].norm1.weight.dtype
+        # A still picture is a film of equal frames, so their kernels add up. In float32 (`model_loader.embed_exactly`).
+        self._embed = kernel.detach().float().sum(dim=2).flatten(1)
         colours = (torch.tensor(values, device=self._device).view(3, 1, 1) for values in (spec.mean, spec.std))
         self._mean, self._std = colours
         self._heads = visual.blocks[0].attn.num_heads
@@ -169,7 +169,7 @@ class VisionTower:
         return self._encode(patches, cos, sin, Spans(starts, max(lengths)), alike)
 
     def _cut(self, content: Tensor, size: Group) -> Tensor:
-        """Pixels of pictures of one size to patches, (patches, 3 * patch * patch).
+        """Pixels of pictures of one size to patches, float32 of shape (patches, 3 * patch * patch).
 
         Neighbouring patches of one token stand next to each other: (token row, token column, row in it, column in it).
         """
@@ -178,11 +178,11 @@ class VisionTower:
             size.count, size.rows // merge, merge, patch, size.columns // merge, merge, patch, 3
         ).permute(0, 1, 4, 2, 5, 7, 3, 6)
         flat = tiles.reshape(-1, 3, patch, patch)
-        return ((flat.float() / 255 - self._mean) / self._std).to(self._dtype).flatten(1)
+        return ((flat.float() / 255 - self._mean) / self._std).flatten(1)
 
     def _encode(self, patches: Tensor, cos: Tensor, sin: Tensor, spans: Spans, alike: int) -> Tensor:
         blocks, merger = self._visual.blocks, self._visual.merger
-        x = F.linear(patches, self._embed)
+        x = F.linear(patches, self._embed).to(self._dtype)
         norm = blocks[0].norm1
         normed = F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
         following = [*(block.norm1 for block in blocks[1:]), merger.ln_q]

@@ -46,7 +46,7 @@ class Subject:
     @property
     def dtype(self) -> str:
         """Its type, such as "bfloat16"."""
-        return str(self._loaded.model.dtype).removeprefix("torch.")
+        return str(self._loaded.dtype).removeprefix("torch.")
 
     def bad_weights(self) -> int:
         """How many of its weights are NaN or infinite."""
