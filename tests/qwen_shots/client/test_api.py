@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from qwen_shots import schemas
 from qwen_shots.client.api import MAX_PAUSE_SECONDS, ShotClient
@@ -22,7 +25,10 @@ from qwen_shots.client.shots import find_shots
 from qwen_shots.client.wire import wire_shots
 from qwen_shots.errors import InvalidInput
 from qwen_shots.schemas import Analysis, BatchError
-from tests.helpers import KEY, ROOT, free_port, running_server, server_environment, shot
+from server import create_app
+from settings import load_settings
+from tests.fakes import FakeEngine
+from tests.helpers import KEY, ROOT, free_port, server_environment, shot
 from tests.qwen_shots.client.clips import scenes, tone, write_film
 
 
@@ -82,11 +88,25 @@ def test_twins_are_refused(client: ShotClient) -> None:
         client.analyze_batch([make(1), make(1)])
 
 
-def test_a_server_that_takes_fewer_shots_and_smaller_bodies(tmp_path: Path) -> None:
+@contextmanager
+def served(**changes: str) -> Iterator[str]:
+    """The address of the real application with other settings, over HTTP; its engine answers at once."""
     port = free_port()
-    environ = server_environment(port, PROCESSING__MAX_BATCH_SIZE="3", SERVER__MAX_BODY_MIB="1")
+    settings = load_settings(environ=server_environment(port, **changes))
+    app = create_app(settings, FakeEngine(list(settings.attributes)))
+    running = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    running.should_exit = True
+    thread.join()
+
+
+def test_a_server_that_takes_fewer_shots_and_smaller_bodies() -> None:
     large = ["A" * 400_000]
-    with running_server(environ, port, tmp_path / "log") as (url, _), ShotClient(url, KEY) as client:
+    with served(PROCESSING__MAX_BATCH_SIZE="3", SERVER__MAX_BODY_MIB="1") as url, ShotClient(url, KEY) as client:
         answers = list(client.analyze(make(number) for number in range(8)))
         assert [answer.shot_id for answer in answers] == list(range(8))
         assert all(isinstance(answer, Analysis) for answer in answers)
