@@ -183,7 +183,9 @@ def _bind(settings: Settings) -> socket.socket:
     """Take the port before the model is loaded, so that a port in use is told at once."""
     host, port = settings.server.host, settings.server.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named, or asyncio would not turn Nagle's algorithm off: an answer is written in two parts, and
+    # the second would wait 40 ms for the client's acknowledgement of the first.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))

@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import httpx
 import pytest
 
+import process
 from process import DrainingServer
 from server import create_app
 from settings import Settings
@@ -81,3 +83,29 @@ def test_what_is_no_request_gets_a_problem_and_is_counted(port: int, sent: bytes
     assert body["request_id"] == answer.getheader("x-request-id")
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=AUTH).text
     assert 'qwen_requests_total{route="other",status="400"} 1.0' in metrics
+
+
+def test_no_answer_waits_for_an_acknowledgement(settings: Settings) -> None:
+    """Answers have two parts; with Nagle's algorithm the second one waits some 40 ms on a connection that is kept."""
+    elsewhere = settings.model_copy(
+        update={"server": settings.server.model_copy(update={"host": "127.0.0.1", "port": free_port()})}
+    )
+
+    async def no_delay() -> int:
+        accepted: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+        class Accepting(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                accepted.set_result(cast("asyncio.Transport", transport))
+
+        with process._bind(elsewhere) as listening:
+            server = await asyncio.get_running_loop().create_server(Accepting, sock=listening)
+            with socket.create_connection(listening.getsockname()):
+                transport = await accepted
+                option: int = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                transport.close()
+            server.close()
+            await server.wait_closed()
+        return option
+
+    assert asyncio.run(no_delay())
