@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,29 +117,30 @@ def motion(frames: Sequence[Picture | Image.Image], size: Size | None = None) ->
         return None
     images = [_as_image(frame) for frame in frames]
     working = _working_size(size or (images[0].height, images[0].width))
-    pairs = [_follow(before, after) for before, after in pairwise(_luma(image, working) for image in images)]
-    return float(1 - np.exp(-_mean_way(pairs) / MOTION_SCALE))
+    lumas = np.stack([_luma(image, working) for image in images])
+    followed = _follow(lumas[:-1], lumas[1:])
+    return float(1 - np.exp(-_mean_way(followed) / MOTION_SCALE))
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What became of the blocks of one frame in the next.
+    """What became of the blocks of each frame in the next; both (pairs,).
 
     Attributes:
         way: mean way of those found, in picture widths.
         lost: share of those not found, 0..1.
     """
 
-    way: float
-    lost: float
+    way: Luma
+    lost: Luma
 
 
-def _mean_way(pairs: Sequence[Followed]) -> float:
+def _mean_way(pairs: Followed) -> float:
     """Picture widths between neighbouring frames."""
-    shares = [max(1 - pair.lost, 1e-3) for pair in pairs]
-    ways = [pair.way + pair.lost * max(0.0, LOST - pair.way) for pair in pairs]
-    mean = sum(share * way for share, way in zip(shares, ways, strict=True)) / sum(shares)
-    return mean + OUT_OF_SIGHT * max(0.0, 2 * min(pair.lost for pair in pairs) - 1)
+    share = np.maximum(1 - pairs.lost, 1e-3)
+    way = pairs.way + pairs.lost * np.maximum(0, LOST - pairs.way)
+    mean = (share * way).sum() / share.sum()
+    return float(mean + OUT_OF_SIGHT * max(0.0, 2 * pairs.lost.min() - 1))
 
 
 def motion_size(size: Size) -> Size:
@@ -165,49 +166,62 @@ def _luma(image: Image.Image, size: Size) -> Luma:
 
 
 def _follow(before: Luma, after: Luma) -> Followed:
-    """Look for the blocks of one frame in the next. The more there is in a block, the more it counts."""
-    # The lower contrast of the two: when one is black there is nothing to compare, which is no movement.
-    contrast = min(float(before.std()), float(after.std()))
-    before, after = (contrast * (luma - luma.mean()) / max(float(luma.std()), 1e-3) for luma in (before, after))
-    rows, columns = _block_places(before.shape)
-    blocks = sliding_window_view(before, (BLOCK, BLOCK))[rows, columns]
-    errors = _matching_errors(blocks, after)
-    content = blocks.var(axis=(1, 2))
-    way, error, saved = _best_matches(errors, rows, columns)
+    """Look for the blocks of frames in the next ones. The more there is in a block, the more it counts.
 
+    Args:
+        before: (pairs, height, width).
+        after: likewise, what follows each.
+    """
+    deviation = [frames.std(axis=(1, 2), keepdims=True) for frames in (before, after)]
+    # The lower contrast of the two: when one is black there is nothing to compare, which is no movement.
+    contrast = np.minimum(*deviation)
+    before, after = (
+        contrast * (frames - frames.mean(axis=(1, 2), keepdims=True)) / np.maximum(own, 1e-3)
+        for frames, own in zip((before, after), deviation, strict=True)
+    )
+    rows, columns = (_block_places(side) for side in before.shape[1:])
+    blocks = sliding_window_view(before, (BLOCK, BLOCK), axis=(1, 2))[:, rows[:, None], columns]
+    way, error, saved = _best_matches(_matching_errors(blocks, after), rows, columns)
+
+    content = blocks.var(axis=(-2, -1)).reshape(way.shape)
     lost = np.clip(1.5 * np.maximum(error - 2 * GRAIN**2, 0) / (content + FLAT**2) - 0.25, 0, 1)
     weight = content / (content + FLAT**2) + 1e-9
     found = weight * (1 - lost) + 1e-9
-    moved = way * np.clip(saved / GRAIN**2, 0, 1) / before.shape[1]
-    return Followed(way=float((found * moved).sum() / found.sum()), lost=float((weight * lost).sum() / weight.sum()))
-
-
-def _block_places(shape: tuple[int, ...]) -> tuple[Places, Places]:
-    """Top rows and left columns of the blocks, each (blocks,), evenly spread from edge to edge."""
-    rows, columns = (
-        np.linspace(0, side - BLOCK, 1 + math.ceil((side - BLOCK) / STEP)).round().astype(np.intp) for side in shape
+    moved = way * np.clip(saved / GRAIN**2, 0, 1) / before.shape[2]
+    return Followed(
+        way=(found * moved).sum(axis=1) / found.sum(axis=1), lost=(weight * lost).sum(axis=1) / weight.sum(axis=1)
     )
-    return np.repeat(rows, len(columns)), np.tile(columns, len(rows))
 
 
-def _matching_errors(blocks: Luma, frame: Luma) -> Luma:
+@lru_cache(maxsize=256)
+def _block_places(side: int) -> Places:
+    """Where the blocks begin along a side, evenly spread from edge to edge."""
+    places: Places = np.linspace(0, side - BLOCK, 1 + math.ceil((side - BLOCK) / STEP)).round().astype(np.intp)
+    return places
+
+
+def _matching_errors(blocks: Luma, frames: Luma) -> Luma:
     """Mean squared difference of each block from each place in a frame.
 
     Args:
-        blocks: (blocks, BLOCK, BLOCK).
-        frame: (height, width).
+        blocks: (pairs, rows, columns, BLOCK, BLOCK).
+        frames: (pairs, height, width), one for each pair.
 
     Returns:
-        (blocks, height - BLOCK + 1, width - BLOCK + 1), indexed by the top row and the left column of the place.
+        (pairs, rows, columns, height - BLOCK + 1, width - BLOCK + 1), indexed last by the top row and the left column
+        of the place.
     """
-    height, width = frame.shape
-    # |a - b|^2 = |a|^2 + |b|^2 - 2ab: the middle one by summed areas, the last one as a product of spectra.
-    areas = np.pad((frame.astype(np.float64) ** 2).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    energy = areas[BLOCK:, BLOCK:] - areas[:-BLOCK, BLOCK:] - areas[BLOCK:, :-BLOCK] + areas[:-BLOCK, :-BLOCK]
-    spectra = np.fft.rfft2(frame) * np.fft.rfft2(blocks, s=frame.shape).conj()
-    products = np.fft.irfft2(spectra, s=frame.shape)[:, : height - BLOCK + 1, : width - BLOCK + 1]
-    own = (blocks**2).sum(axis=(1, 2))[:, None, None]
-    errors: Luma = np.maximum(own + energy - 2 * products, 0) / BLOCK**2
+    pairs, rows, columns = blocks.shape[:3]
+    places = sliding_window_view(frames, (BLOCK, BLOCK), axis=(1, 2))
+    down, across = places.shape[1:3]
+    # |a - b|^2 = |a|^2 + |b|^2 - 2ab. A stack of many small products, one for each row of blocks and of places: NumPy's
+    # BLAS would share a large one out among threads of its own, which get in the way of those that decode.
+    patches = places.reshape(pairs, 1, down, across, BLOCK**2)
+    flat = blocks.reshape(pairs, rows, 1, columns, BLOCK**2)
+    energy = np.einsum("prdak,prdak->prda", patches, patches)[..., None, :]
+    own = np.einsum("prdck,prdck->prdc", flat, flat)[..., None]
+    squares = own + energy - 2 * (flat @ patches.swapaxes(-1, -2))
+    errors: Luma = np.maximum(squares, 0).swapaxes(2, 3) / BLOCK**2
     return errors
 
 
@@ -216,27 +230,36 @@ def _best_matches(errors: Luma, rows: Places, columns: Places) -> tuple[Luma, Lu
 
     Args:
         errors: as `_matching_errors` gives them.
-        rows: where the blocks stood, (blocks,).
+        rows: where the rows of blocks stood.
         columns: likewise.
 
     Returns:
-        Way in pixels, error there, and how much smaller that is than the error of standing still; each (blocks,).
+        Way in pixels, error there, and how much smaller that is than the error of standing still; each (pairs, blocks).
     """
-    down = np.arange(errors.shape[1])[None, :, None] - rows[:, None, None]
-    across = np.arange(errors.shape[2])[None, None, :] - columns[:, None, None]
-    judged = errors + HABIT * np.hypot(down, across)
-    row, column = np.unravel_index(judged.reshape(len(errors), -1).argmin(axis=1), errors.shape[1:])
+    pairs, (height, width) = len(errors), errors.shape[-2:]
+    judged = errors + _habit(height, width)
+    errors = errors.reshape(-1, height, width)
+    row, column = np.unravel_index(judged.reshape(len(errors), -1).argmin(axis=1), (height, width))
     each = np.arange(len(errors))
     error = errors[each, row, column]
-    part_down, less_down = _lowest_point(
-        *(errors[each, _within(row + step, errors.shape[1]), column] for step in (-1, 0, 1))
-    )
-    part_across, less_across = _lowest_point(
-        *(errors[each, row, _within(column + step, errors.shape[2])] for step in (-1, 0, 1))
-    )
-    way = np.hypot(row - rows + part_down, column - columns + part_across)
+    part_down, less_down = _lowest_point(*(errors[each, _within(row + step, height), column] for step in (-1, 0, 1)))
+    part_across, less_across = _lowest_point(*(errors[each, row, _within(column + step, width)] for step in (-1, 0, 1)))
+    stood_row = np.tile(np.repeat(rows, len(columns)), pairs)
+    stood_column = np.tile(columns, pairs * len(rows))
+    way = np.hypot(row - stood_row + part_down, column - stood_column + part_across)
     error = np.maximum(error - less_down - less_across, 0)
-    return way, error, errors[each, rows, columns] - error
+    saved = errors[each, stood_row, stood_column] - error
+    return way.reshape(pairs, -1), error.reshape(pairs, -1), saved.reshape(pairs, -1)
+
+
+@lru_cache(maxsize=16)
+def _habit(height: int, width: int) -> Luma:
+    """What each place counts more by its distance from each block; (rows, columns, height, width)."""
+    rows, columns = (_block_places(side + BLOCK - 1) for side in (height, width))
+    down = np.arange(height)[:, None] - rows[:, None, None, None]
+    across = np.arange(width) - columns[:, None, None]
+    habit: Luma = (HABIT * np.hypot(down, across)).astype(np.float32)
+    return habit
 
 
 def _within(places: Places, count: int) -> Places:

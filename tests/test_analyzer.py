@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from analyzer import prepare
+from qwen_shots.errors import InvalidPicture
 from qwen_shots.media import Picture, PictureFit, decode_frame
 from qwen_shots.schemas import Shot
 from tests import helpers
@@ -70,3 +72,17 @@ def test_measurements_stay_what_they_are_at_full_size(shots: Sequence[Shot]) -> 
     assert np.abs(motion[0] - motion[1]).mean() <= 0.003
     assert np.abs(darkness[0] - darkness[1]).max() <= 0.002
     assert np.abs(luminance[0] - luminance[1]).max() <= 0.002
+
+
+def test_side_by_side_is_the_same_as_one_after_another(shots: Sequence[Shot]) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        together, alone = prepare(shots[1], FIT, pool.map), prepare(shots[1], FIT)
+    assert together.measured == alone.measured
+    assert all((one == other).all() for one, other in zip(together.key_frames, alone.key_frames, strict=True))
+
+
+def test_the_first_broken_frame_is_named(shots: Sequence[Shot]) -> None:
+    images = list(shots[0].images)
+    images[1], images[3] = images[1][:4000], "AAAA"
+    with ThreadPoolExecutor(5) as pool, pytest.raises(InvalidPicture, match=r"^images\[1\] is damaged"):
+        prepare(shots[0].model_copy(update={"images": images}), FIT, pool.map)
