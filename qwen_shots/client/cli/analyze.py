@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Analyse all films. The exit code is that of the first one that did not go well."""
     told = Console(stderr=True)
-    with ShotClient(options.server, key_of(options), sleep=lambda seconds: _sleep(told, seconds)) as client:
+    with ShotClient(options.server, key_of(options), sleep=Patience(told).sleep) as client:
         folders = _folders(options.films, options.out, listed=options.shots is not None)
         codes = [_analyze(told, client, film, folder, options) for film, folder in folders.items()]
     return next((code for code in codes if code != OK), OK)
@@ -75,9 +76,22 @@ def _folders(films: Sequence[Path], out: Path, *, listed: bool) -> dict[Path, Pa
     return {film: out / film.stem for film in films}
 
 
-def _sleep(told: Console, seconds: float) -> None:
-    told.print(Text(f"the server is busy or away; asking again in {seconds:.0f} s", "yellow"))
-    time.sleep(seconds)
+class Patience:
+    """Waits for a busy server, and tells so once, however many requests wait at the same time."""
+
+    def __init__(self, told: Console) -> None:
+        self._told = told
+        self._told_until = 0.0
+        self._turn = threading.Lock()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        with self._turn:
+            until = time.monotonic() + seconds
+            if until > self._told_until + 0.5:
+                self._told.print(Text(f"the server is busy or away; asking again in {seconds:.0f} s", "yellow"))
+                self._told_until = until
+        time.sleep(seconds)
 
 
 def _analyze(told: Console, client: ShotClient, film: Path, folder: Path, options: argparse.Namespace) -> int:

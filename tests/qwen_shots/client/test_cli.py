@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import random
 import resource
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from qwen_shots.client.cli.analyze import Patience
 from qwen_shots.client.cli.main import main
 from qwen_shots.client.cli.pace import Pace, clock
 from qwen_shots.client.errors import NoStore
@@ -278,6 +281,22 @@ def test_a_shot_that_fails_in_a_try(server: AnsweringServer, capsys: pytest.Capt
     server.failing = {1}
     assert main(["server", "try", "--server", server.url, "--key", KEY]) == 5
     assert "NaN came out" in capsys.readouterr().out
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_wait_is_told_once_for_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    told = Console(file=io.StringIO(), width=100)
+    patience = Patience(told)
+    for seconds in (1, 1, 1, 1, 2, 2):
+        patience.sleep(seconds)
+        now[0] += 0.1 if seconds == 1 else 2
+    assert told.file.getvalue().count("asking again in 1 s") == 1  # type: ignore[attr-defined]
+    assert told.file.getvalue().count("asking again in 2 s") == 2  # type: ignore[attr-defined]
 
 
 # --- the pace --------------------------------------------------------------------------------------------------------
