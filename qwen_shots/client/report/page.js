@@ -12,7 +12,7 @@ const shots = [...list.children].map((element) => ({
   scores: JSON.parse(element.dataset.scores),
   caption: (element.querySelector(".caption")?.textContent ?? "").toLowerCase(),
 }));
-const filmEnd = Math.max(0, ...shots.map((shot) => shot.end));
+const filmEnd = Number(list.dataset.seconds);
 
 // --- order and pick
 

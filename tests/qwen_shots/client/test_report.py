@@ -193,6 +193,19 @@ def test_no_text_is_clipped_or_overlaps(page: Page, width: int, scheme: Literal[
     assert (red + green + blue > 380) == (scheme == "light")
 
 
+def test_the_timeline_of_a_film_that_is_longer_than_its_known_shots(
+    browser: Browser, known: list[ShotRecord], tmp_path: Path
+) -> None:
+    film = replace(FILM, duration=10.0)
+    (tmp_path / "r.html").write_text(to_html(Report(film, known[:2], False, "film.mp4", "made")), encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "r.html").as_uri())
+    page.get_by_role("slider", name="Place in the film").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.eval_on_selector(".place i", "line => line.style.left") == "18.75%"  # from 1.25 to 2.5 of 10 s
+    page.close()
+
+
 def test_without_scripts_all_can_be_read(browser: Browser, report: Path) -> None:
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
