@@ -1,7 +1,7 @@
 """The whole server over HTTP, from base64 JPEG to JSON: `python -m benchmarks.http --shots 1000 --model FOLDER`.
 
 The server runs in a process of its own, started as users start it. A film of shots, each of five 720p JPEG frames and
-audio features, is sent in batches of 10 from 8 connections, then one by one from 80, then one shot alone again and
+audio features, is sent in batches of 10 from 8 connections, then in batches of 1 from 80, then one shot alone again and
 again; meanwhile another process asks /health ten times a second. `--fixed-cost MS` puts an engine of that cost a batch
 behind the real server, so that the server's own limit is seen. Other settings: variables, as in config.yaml.
 """
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 BUNDLED = "models/qwen2-vl-film-tiny"
 BATCH, BATCH_CONNECTIONS = 10, 8
-SINGLE_CONNECTIONS = 80
+ONES_CONNECTIONS = 80
 ALONE = 50
 HEALTH_SECONDS = 0.1
+IDLE_SECONDS = 5.0
 TIMEOUT = 600.0
 JSON = {**AUTH, "Content-Type": "application/json"}
 
@@ -164,19 +165,26 @@ def _ask_health(port: int, stop: Event, pipe: multiprocessing.connection.Connect
     pipe.send(seconds[1:])
 
 
+def idle(server: Server) -> str:
+    """What /health takes while nothing is sent: what the machine itself does to it."""
+    with watched_health(server.port) as health:
+        time.sleep(IDLE_SECONDS)
+    return f"{percentile(health.seconds, 50):.1f} ms (p99 {percentile(health.seconds, 99):.1f})"
+
+
 def measure(server: Server, count: int, repeats: int) -> dict[str, Round]:
     """The three ways, after a few shots that are not counted."""
     shots = encode_shots()
     numbers = range(1, count + 1)
     batches = [batch(numbers[start : start + BATCH], shots) for start in range(0, count, BATCH)]
-    singles = [single(number, shots) for number in numbers]
+    ones = [batch([number], shots) for number in numbers]
     send_all(server, "/analyze_batch", batches[:2], 2)
     return {
         f"batches of {BATCH}, {BATCH_CONNECTIONS} connections": send_all(
             server, "/analyze_batch", batches, BATCH_CONNECTIONS
         ),
-        f"one by one, {SINGLE_CONNECTIONS} connections": send_all(server, "/analyze", singles, SINGLE_CONNECTIONS),
-        "one shot alone": send_all(server, "/analyze", singles[:1] * repeats, 1),
+        f"batches of 1, {ONES_CONNECTIONS} connections": send_all(server, "/analyze_batch", ones, ONES_CONNECTIONS),
+        "one shot alone": send_all(server, "/analyze", [single(1, shots)] * repeats, 1),
     }
 
 
@@ -214,7 +222,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with serving(program, {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
             print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {behind}", flush=True)
-            print(f"healthy {server.start_seconds:.1f} s after the start\n", flush=True)
+            print(
+                f"healthy {server.start_seconds:.1f} s after the start; idle, /health takes {idle(server)}\n",
+                flush=True,
+            )
             print(table(measure(server, asked.shots, asked.alone)))
     except RuntimeError as error:
         print(f"ERROR: {error}", file=sys.stderr)

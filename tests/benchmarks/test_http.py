@@ -16,12 +16,15 @@ from qwen_shots.schemas import Batch, Shot
 from tests.helpers import shot
 
 
-def test_a_film_before_an_engine_of_fixed_cost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_film_before_an_engine_of_fixed_cost(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(over_http, "IDLE_SECONDS", 0.3)
     assert over_http.main(["--fixed-cost", "1", "--shots", "12", "--alone", "2"]) == 0
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert [row[0].strip() for row in rows[2:]] == [
         "12 batches of 10, 8 connections",
-        "12 one by one, 80 connections",
+        "12 batches of 1, 80 connections",
         "2 one shot alone",
     ]
     for row in rows[2:]:
