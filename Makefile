@@ -10,7 +10,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cluster bench-client kills readme lint lock
+.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cluster bench-client stress soak kills readme lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -64,6 +64,13 @@ bench-http: $(STAMP) ## measure the whole server; ARGS="--shots 1000 --model FOL
 
 bench-client: $(STAMP) ## measure the film client beside the naive way; ARGS="--hours 2"
 	@$(BIN)/python -m benchmarks.client $(ARGS)
+
+stress: $(STAMP) ## attack a server in all ways, some 20 minutes; CORPORA=folder adds its files, ARGS="--only slow" picks
+	@$(BIN)/python -m benchmarks.stress $(if $(CORPORA),--corpora "$(CORPORA)") $(ARGS)
+
+SOAK_MINUTES ?= 30
+soak: $(STAMP) ## steady traffic for SOAK_MINUTES (30): memory, threads and open files stay flat
+	@$(BIN)/python -m benchmarks.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 kills: $(STAMP) ## end the film client at 20 random moments; nothing may be lost
 	@QWEN_SHOTS_KILLS=20 $(BIN)/python -m pytest -q -k killed_at_random tests/qwen_shots/client/test_cli.py

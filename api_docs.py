@@ -171,6 +171,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     )
     components = text.setdefault("components", {})
     components.setdefault("schemas", {}).update(extra["$defs"])
+    shots = components["schemas"]["Batch"]["properties"]["shots"]
+    shots["maxItems"] = app.state.settings.processing.max_batch_size
+    shots["items"] = {"anyOf": [shots["items"], {"description": "Anything else becomes a row of `errors`"}]}
     key = "The key that `server.api_key` sets. The default one works from the server's own machine only."
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "description": key}}
     return text

@@ -142,8 +142,9 @@ class Watchdog:
     def _has_moved(self) -> bool:
         if self._beat is None or self._beat is self._seen:
             return False
-        used = self._beat.cpu_seconds - (self._seen.cpu_seconds if self._seen else 0)
-        return not self._tokens or used >= LEAST_CPU_SECONDS
+        seen = self._seen or Beat(0, 0)
+        used = self._beat.cpu_seconds - seen.cpu_seconds
+        return not self._tokens or used >= LEAST_CPU_SECONDS or self._beat.looks != seen.looks
 
     def _start_clocks(self) -> None:
         self._began = self._clocks()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_IMAGES = 10
 MAX_ID_LENGTH = 256
@@ -21,10 +21,22 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Mfcc = Annotated[list[Finite], Field(min_length=13, max_length=13)]
 Chroma = Annotated[list[NotNegative], Field(min_length=12, max_length=12)]
+
+
+def _whole(value: Any) -> Any:
+    """3.0 is an integer to JSON, and to languages that know one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 ShotId = (
-    Annotated[int, Field(ge=-MAX_INTEGER_ID, le=MAX_INTEGER_ID)]
+    Annotated[int, BeforeValidator(_whole), Field(ge=-MAX_INTEGER_ID, le=MAX_INTEGER_ID)]
     | Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 )
+
+# Only for the OpenAPI text: no JSON schema can say that a text is a picture, but tools that make up requests can know
+# the format by its name and put pictures there.
+PICTURE_FORMAT = "base64-picture"
+PictureText = Annotated[str, Field(json_schema_extra={"format": PICTURE_FORMAT, "contentEncoding": "base64"})]
 
 EXAMPLE_AUDIO: dict[str, Any] = {
     "mfcc_mean": [-180.2, 96.1, -12.4, 28.0, -3.1, 9.7, -6.2, 4.4, -5.0, 2.1, -3.3, 1.0, -2.2],
@@ -86,7 +98,7 @@ class Shot(Wire):
     """One shot of a film: frames in time order, how it sounds, and where it stands in the film."""
 
     shot_id: ShotId = Field(description="Your name for the shot: an integer or a text. The answer bears it again")
-    images: list[str] = Field(
+    images: list[PictureText] = Field(
         min_length=1,
         max_length=MAX_IMAGES,
         description="1 to 10 frames in time order, 5 expected: each a base64 JPEG, PNG or WebP",

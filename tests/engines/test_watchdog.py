@@ -44,6 +44,14 @@ def test_a_batch_in_hand_and_no_processor_time() -> None:
     assert process.live(5, cpu=0.0001) == "it gives no sign of life"
 
 
+def test_batches_that_cost_no_processor_time_are_let_go_on_while_they_are_answered() -> None:
+    process = Process()
+    process.dog.begin(0, 1000)
+    for _ in range(10):
+        process.looks += 1
+        assert process.live(2, cpu=0.0001) is None
+
+
 def test_a_batch_that_spins_is_noticed_within_five_seconds() -> None:
     process = Process()
     process.answer(1000, 0.5, cpu=1)

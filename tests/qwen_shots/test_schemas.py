@@ -108,3 +108,12 @@ def test_nothing_on_the_wire_changes_once_it_is_checked() -> None:
     shot = Shot.model_validate_json(SHOT)
     with pytest.raises(ValidationError, match="frozen"):
         shot.duration = 1.0  # type: ignore[misc]
+
+
+def test_a_whole_number_names_a_shot_however_it_is_written() -> None:
+    good = {"images": ["x"], "start_time": 0, "end_time": 1, "duration": 1}
+    name = Shot.model_validate(good | {"shot_id": 3.0}).shot_id
+    assert (name, type(name)) == (3, int)
+    for wrong in (3.5, 1e300, float("inf"), float("nan"), True):
+        with pytest.raises(ValidationError):
+            Shot.model_validate(good | {"shot_id": wrong})

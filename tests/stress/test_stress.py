@@ -1,0 +1,59 @@
+"""The quick half of `make stress`: the same attacks, fewer of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.soak import Sample, judge
+from benchmarks.stress import crowds, floods, json_texts, malformed, openapi, overload, signals
+from benchmarks.stress.bars import Bar, at_most, none_of, table
+from benchmarks.stress.kinds import KINDS
+
+
+def assert_held(bars: Sequence[Bar]) -> None:
+    assert all(bar.held for bar in bars), "\n" + table(bars)
+
+
+def test_malformed_requests() -> None:
+    assert len(KINDS) >= 40
+    refused, alive, _ = malformed.check(2 * len(KINDS))  # memory needs more requests than these
+    assert_held([refused, alive])
+
+
+def test_texts_that_are_no_json() -> None:
+    assert_held(json_texts.check([]))
+
+
+def test_requests_made_up_from_the_openapi_text() -> None:
+    assert_held(openapi.check(60, phases="fuzzing", workers=1))
+
+
+def test_a_flood_without_a_key() -> None:
+    assert_held(floods.check())
+
+
+def test_a_stop_in_a_batch_and_kills_of_engine_and_server() -> None:
+    assert_held(signals.check(1))
+
+
+def test_more_than_it_can_take() -> None:
+    bars = overload.check(4, burst=300)
+    # How fast depends on the machine; what is answered does not.
+    assert_held([bar for bar in bars if bar.limit.startswith("no ")])
+
+
+def test_clients_that_go_away() -> None:
+    assert_held(crowds.check_leavers(40))
+
+
+def test_a_bar_that_is_missed_is_told() -> None:
+    bars = [at_most("a", 2, 1, "s"), none_of("b", "failure", ["x", "y"]), at_most("c", 1, 1, "s")]
+    assert [bar.held for bar in bars] == [False, False, True]
+    assert table(bars).count("MISSED") == 2
+
+
+def test_a_leak_is_seen_in_a_soak() -> None:
+    leaking = [{"server": Sample(100 + number, 5, 20)} for number in range(40)]
+    assert [bar.held for bar in judge(leaking)] == [False, True, True]
+    flat = [{"server": Sample(100 + number % 3, 5, 20)} for number in range(40)]
+    assert_held(judge(flat))
