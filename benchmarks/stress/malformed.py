@@ -24,7 +24,8 @@ def check(count: int) -> list[Bar]:
         before = server.memory_mib
         answers = asyncio.run(_send(server, count, seed=2))
         after = server.memory_mib
-        alive = server.process.poll() is None and server.client().get("/health").status_code == 200
+        with server.client() as client:
+            alive = server.process.poll() is None and client.get("/health").status_code == 200
         failures = server.count("qwen_requests_total", status="500")
         tracebacks = server.log.read_text(encoding="utf-8", errors="replace").count("Traceback")
     name = f"{count} {NAME} of {len(KINDS)} kinds"
