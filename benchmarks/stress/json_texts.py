@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables
 """JSON texts that must be refused, and those of a folder: nst/JSONTestSuite's `test_parsing`, by its names.
 
 There `n_` must be refused, `y_` is JSON, and of `i_` either is right.

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables
 """Forty and more kinds of requests that are wrong, each with something new in it every time."""
 
 from __future__ import annotations

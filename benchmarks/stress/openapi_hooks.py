@@ -18,7 +18,7 @@ PICTURES = [encode(scene(seed, 28, 28), kind) for seed, kind in enumerate(("JPEG
 schemathesis.openapi.format(PICTURE_FORMAT, strategies.sampled_from(PICTURES))
 
 
-@schemathesis.hook  # type: ignore[untyped-decorator] # its types are left out
+@schemathesis.hook
 def before_call(_: Any, case: Any, __: Any) -> None:
     """Let a shot that is valid field by field be valid as a whole."""
     if not isinstance(case.body, dict):
