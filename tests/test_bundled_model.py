@@ -70,8 +70,7 @@ def test_the_cards_figures_meet_its_bars() -> None:
             assert figures[kind]["named"][name] >= (bars[column] or 0), (kind, name)
     for name, bar in FILM_BARS.items():
         assert figures["by_shot"][name] >= bar
-    # One shot in 64 misses this bar so far; the card must say so as long as it does.
-    assert ("(missed)" in CARD.read_text()) == (figures["largest_move"]["shot"] > LARGEST_MOVE)
+    assert figures["largest_move"]["shot"] <= LARGEST_MOVE
     assert figures["seconds"] <= SECONDS
 
 
