@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from qwen_shots.schemas import Shot
-from scripts.readme import examples
+from scripts.readme import examples, report
 from scripts.readme.__main__ import PICTURE, bundled_model
 from scripts.readme.picture import draw
 from scripts.readme.sample import REQUEST
@@ -81,4 +81,10 @@ def test_the_picture_shows_frames_and_scores() -> None:
 def test_the_picture_of_the_readme_is_there() -> None:
     assert f"]({PICTURE.relative_to(examples.ROOT)})" in examples.README.read_text(encoding="utf-8")
     with Image.open(PICTURE) as picture:
+        assert picture.width > 1000
+
+
+def test_the_picture_of_the_report_is_there() -> None:
+    assert f"]({report.PICTURE.name})" in (examples.ROOT / "docs/client.md").read_text(encoding="utf-8")
+    with Image.open(report.PICTURE) as picture:
         assert picture.width > 1000
