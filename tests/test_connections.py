@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 import process
+from connections import READ_BYTES, PatientProtocol
 from process import DrainingServer
 from server import create_app
 from settings import Settings
@@ -22,6 +23,7 @@ from tests.fakes import FakeEngine
 from tests.helpers import AUTH, free_port, shot
 
 PATIENCE = 0.5
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -83,6 +85,23 @@ def test_what_is_no_request_gets_a_problem_and_is_counted(port: int, sent: bytes
     assert body["request_id"] == answer.getheader("x-request-id")
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=AUTH).text
     assert 'qwen_requests_total{route="other",status="400"} 1.0' in metrics
+
+
+def test_connections_take_turns_in_small_parts(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of one connection at a time is what the others wait for."""
+    parts: list[int] = []
+    receive = PatientProtocol.data_received
+
+    def counted(self: PatientProtocol, data: bytes) -> None:
+        parts.append(len(data))
+        receive(self, data)
+
+    monkeypatch.setattr(PatientProtocol, "data_received", counted)
+    body = json.dumps(shot(images=["A" * 2_000_000])).encode()
+    answer = httpx.post(f"http://127.0.0.1:{port}/analyze", content=body, headers=AUTH | JSON)
+    assert answer.status_code == 422
+    assert sum(parts) >= len(body)
+    assert max(parts) <= READ_BYTES
 
 
 def test_no_answer_waits_for_an_acknowledgement(settings: Settings) -> None:
