@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from qwen_shots.client.analysis import FilmRun
 from qwen_shots.client.api import ShotClient
@@ -58,7 +59,11 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Analyse all films. The exit code is that of the first one that did not go well."""
     told = Console(stderr=True)
-    with ShotClient(options.server, key_of(options), sleep=Patience(told).sleep) as client:
+    # The features' matrices are small: a second thread of BLAS only spins beside them, on a core that others need.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ShotClient(options.server, key_of(options), sleep=Patience(told).sleep) as client,
+    ):
         folders = _folders(options.films, options.out, listed=options.shots is not None)
         codes = [_analyze(told, client, film, folder, options) for film, folder in folders.items()]
     return next((code for code in codes if code != OK), OK)
