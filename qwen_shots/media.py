@@ -41,6 +41,13 @@ MAX_SCANS = 100
 MAX_PIXELS_SCANNED = 20 * MAX_PIXELS
 START_OF_SCAN = b"\xff\xda"
 
+# What else makes a decoder slow, each held to about a second of a processor of 2023 (benchmarks/stress/pictures.py): a
+# PNG's unpacked bytes, of which 8 bits RGB at 8K UHD has so many; a WebP's pixels; a progressive JPEG's coded bytes.
+MAX_PNG_BYTES = 3 * MAX_PIXELS
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of its header
+MAX_WEBP_PIXELS = MAX_PIXELS // 2
+MAX_PROGRESSIVE_BYTES = 24 * 2**20
+
 # What Pillow's decoders raise on a broken file, found by fuzzing them (tests/qwen_shots/test_media.py).
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
@@ -101,8 +108,7 @@ def decode_frame(encoded: str, field: str, least: Callable[[Size], Size] | None 
     try:
         with _open(data, field) as image:
             _check_size(image.width, image.height, field)
-            if image.format == "JPEG":
-                _check_scans(data, image.width * image.height, field)
+            _check_cost(image, data, field)
             if getattr(image, "is_animated", False):
                 raise InvalidPicture(f"{field} is animated; send one still picture a frame")
             scale_key(image)
@@ -155,6 +161,20 @@ def _check_size(width: int, height: int, field: str) -> None:
         raise InvalidPicture(f"{field} is too narrow: one side may be at most {MAX_RATIO} times the other")
 
 
+def _check_cost(image: ImageFile.ImageFile, data: bytes, field: str) -> None:
+    """Refuse what would hold its decoder for longer than a second, by what the header tells."""
+    if image.format == "JPEG":
+        _check_scans(data, image.width * image.height, field)
+    elif image.format == "PNG":
+        bits = data[24] * PNG_CHANNELS.get(data[25], 4)
+        if image.height * math.ceil(image.width * bits / 8) > MAX_PNG_BYTES:
+            raise InvalidPicture(
+                f"{field} is a PNG of too many bytes: at most {MAX_PNG_BYTES:,} unpacked (8 bits RGB at 7680 x 4320)"
+            )
+    elif image.width * image.height > MAX_WEBP_PIXELS:
+        raise InvalidPicture(f"{field} is a WebP of too many pixels: at most {MAX_WEBP_PIXELS:,}")
+
+
 def _check_scans(data: bytes, pixels: int, field: str) -> None:
     # The coded data itself never holds these two bytes. This is eight times as fast as data.count, and lets go of the
     # interpreter's lock.
@@ -162,6 +182,8 @@ def _check_scans(data: bytes, pixels: int, field: str) -> None:
     scans = int(np.count_nonzero((code[:-1] == START_OF_SCAN[0]) & (code[1:] == START_OF_SCAN[1])))
     if scans > MAX_SCANS or scans * pixels > MAX_PIXELS_SCANNED:
         raise InvalidPicture(f"{field} is a JPEG of too many scans: {MAX_SCANS} are allowed, 20 at 7680 x 4320")
+    if scans > 1 and len(data) > MAX_PROGRESSIVE_BYTES:
+        raise InvalidPicture(f"{field} is a JPEG of several scans and more than 24 MiB; send it in one scan (baseline)")
 
 
 def _too_large(field: str) -> str:

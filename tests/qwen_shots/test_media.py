@@ -407,3 +407,50 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_they_are_decoded(side: int, 
         return
     with pytest.raises(InvalidPicture, match="images.0. is a JPEG of too many scans"):
         decode_picture(encoded, "images[0]")
+
+
+def png_header(width: int, height: int, depth: int, colour: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"")
+    chunks = (
+        (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big") for body in (header, data)
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("size", "depth", "colour", "fine"),
+    [
+        ((7680, 4320), 8, 2, True), ((7680, 4320), 8, 6, False), ((7680, 4320), 16, 2, False),
+        ((4096, 3036), 16, 6, True), ((4096, 3040), 16, 6, False),
+        ((7680, 4320), 1, 0, True), ((7680, 4320), 8, 3, True),
+    ],
+)  # fmt: skip
+def test_a_png_is_held_to_the_bytes_that_it_unpacks_to(
+    size: tuple[int, int], depth: int, colour: int, *, fine: bool
+) -> None:
+    # Nothing is in them: what is let through is found to be cut short.
+    words = "damaged or cut short" if fine else "a PNG of too many bytes: at most 99,532,800"
+    with pytest.raises(InvalidPicture, match=words):
+        decode_picture(base64.b64encode(png_header(*size, depth, colour)).decode(), "images[0]")
+
+
+def test_a_webp_is_held_to_half_the_pixels() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8160, 2040)).save(buffer, "WEBP", method=0, quality=1)
+    with pytest.raises(InvalidPicture, match=r"images\[0\] is a WebP of too many pixels: at most 16,588,800"):
+        decode_picture(base64.b64encode(buffer.getvalue()).decode(), "images[0]")
+
+
+def test_a_progressive_jpeg_is_held_to_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen_shots.media.MAX_PROGRESSIVE_BYTES", 1000)
+    for progressive in (False, True):
+        buffer = io.BytesIO()
+        Image.effect_noise((64, 64), 100).save(buffer, "JPEG", progressive=progressive)
+        assert len(buffer.getvalue()) > 1000
+        text = base64.b64encode(buffer.getvalue()).decode()
+        if not progressive:
+            assert decode_picture(text, "images[0]").shape == (64, 64, 3)
+            continue
+        with pytest.raises(InvalidPicture, match="several scans and more than 24 MiB"):
+            decode_picture(text, "images[0]")
