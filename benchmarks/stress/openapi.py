@@ -15,13 +15,13 @@ from tests.helpers import AUTH, ROOT
 ROUTES_WITH_BODIES = 2
 
 
-def check(cases: int, phases: str = "examples,coverage,fuzzing", workers: int = 2) -> list[Bar]:
+def check(cases: int, phases: str = "examples,coverage,fuzzing") -> list[Bar]:
     """Let it make up at least so many."""
     with target({"batch_tokens": 1000}) as server:
         words = [
             "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", f"{server.url}/openapi.json",
             "--checks", "all", "--max-examples", str(cases // ROUTES_WITH_BODIES), "--phases", phases,
-            "--workers", str(workers), "--request-timeout", "60", "--seed", "1", "--no-color", "--continue-on-failure",
+            "--request-timeout", "60", "--seed", "1", "--no-color", "--continue-on-failure",
             "--header", f"Authorization: {AUTH['Authorization']}",
         ]  # fmt: skip
         hooks = {"SCHEMATHESIS_HOOKS": "benchmarks.stress.openapi_hooks", "PYTHONPATH": str(ROOT)}

@@ -415,7 +415,7 @@ def png_header(width: int, height: int, depth: int, colour: int) -> bytes:
     chunks = (
         (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big") for body in (header, data)
     )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_texts_that_are_no_json() -> None:
 
 
 def test_requests_made_up_from_the_openapi_text() -> None:
-    assert_held(openapi.check(60, phases="fuzzing", workers=1))
+    assert_held(openapi.check(60, phases="fuzzing"))
 
 
 def test_a_flood_without_a_key() -> None:
