@@ -21,7 +21,7 @@ from deploy.waiting import Waiting
 from engines.base import Engine, EngineInfo, ShotPictures, ShotReading, Status
 from engines.pixels import fit_shot, token_count
 from engines.scheduler import MAX_TRIES
-from engines.worker import Answer
+from engines.stations import Answer
 from model_loader import PictureSpec
 from qwen_shots.errors import CannotLoad, Draining, EngineLoading, EngineLost, QueueFull, QwenShotsError
 from qwen_shots.media import PictureFit

@@ -24,6 +24,8 @@ LAST_RESTART_SECONDS = 30.0
 # An engine that is started again may take this long, or so many times what the first one took.
 LEAST_LOAD_SECONDS = 120.0
 LOAD_PATIENCE = 5.0
+# One batch is being looked at while the next is on its way.
+LANES = 2
 
 
 class LocalEngine:
@@ -162,9 +164,8 @@ class LocalEngine:
 
     async def _serve_until_lost(self, replica: Replica, budget: int) -> None:
         """Serve, and notice a death also while there is nothing to do."""
-        tasks = [
-            asyncio.create_task(work) for work in (self._serve(replica, budget), replica.wait_lost(), replica.watch())
-        ]
+        lanes = [self._serve(replica, budget) for _ in range(LANES)]
+        tasks = [asyncio.create_task(work) for work in (*lanes, replica.wait_lost(), replica.watch())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -174,8 +175,9 @@ class LocalEngine:
         raise EngineLost("the engine process ended")
 
     async def _serve(self, replica: Replica, budget: int) -> None:
-        """Hand the replica batches until it is lost."""
+        """Hand the replica batches until it is lost, whenever it is this lane's turn."""
         while True:
+            await replica.wait_turn()
             batch: list[Pending] = await self._queue.take(budget)
             tokens = sum(pending.tokens for pending in batch)
             began = time.monotonic()

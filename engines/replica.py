@@ -16,8 +16,9 @@ from typing import Any
 from engines import worker
 from engines.base import Observer, ShotPictures
 from engines.probe import PROBE_TOKENS, probe_shot
+from engines.stations import Answer
 from engines.watchdog import BEAT_SECONDS, Beat, Watchdog
-from engines.worker import Answer, Answers, Failed, Ready, Work
+from engines.worker import Answers, Failed, Hungry, Ready, Work
 from qwen_shots.errors import CannotLoad, EngineLost, QwenShotsError
 from settings import Settings
 
@@ -52,6 +53,8 @@ class Replica:
         self._watchdog = Watchdog()
         self._sending = asyncio.Lock()
         self._answered = 0.0
+        self._turn = asyncio.Semaphore(1)
+        self._has_turn: set[int] = set()
 
     async def start(self, patience: float | None = None) -> Ready:
         """Spawn the process and wait until the model has answered a first shot.
@@ -79,21 +82,34 @@ class Replica:
             self._process.kill()
             raise EngineLost(f"the engine did not load within {patience:.0f} s") from None
 
+    async def wait_turn(self) -> None:
+        """Wait until the process would use a batch: it has none, or has most of it behind it. Follow it up by `run`."""
+        await self._turn.acquire()
+
+    def _pass_turn(self, number: int) -> None:
+        if number in self._has_turn:
+            self._has_turn.remove(number)
+            self._turn.release()
+
     async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
-        """Look at one batch, of so many tokens.
+        """Look at one batch, of so many tokens, when it is its turn.
 
         Raises:
             EngineLost: the process died before it answered, or was ended because it did not answer in time.
         """
         try:
-            return await asyncio.wait_for(self._exchange(shots, tokens), BATCH_SECONDS)
+            return await asyncio.wait_for(self._exchange(shots, tokens, has_turn=True), BATCH_SECONDS)
         except asyncio.TimeoutError:
             log.error("%s did not answer within %.0f s and is ended", self._process.name, BATCH_SECONDS)  # noqa: TRY400
             self._process.kill()
             raise EngineLost("the engine hung; it is being started again") from None
 
-    async def _exchange(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
+    async def _exchange(
+        self, shots: Sequence[ShotPictures], tokens: int, *, has_turn: bool = False
+    ) -> tuple[Answer, ...]:
         number = next(self._numbers)
+        if has_turn:
+            self._has_turn.add(number)
         answer: asyncio.Future[tuple[Answer, ...]] = self._loop.create_future()
         self._waiting[number] = answer
         self._watchdog.begin(number, tokens)
@@ -194,7 +210,10 @@ class Replica:
                 self._watchdog.on_beat(message)
                 if message.gpu_bytes is not None:
                     self._observer.holds(self._rank, message.gpu_bytes)
+            case Hungry(number):
+                self._pass_turn(number)
             case Answers(number, answers, spent):
+                self._pass_turn(number)
                 self._answered = self._loop.time()
                 self._watchdog.end(number, spent)
                 _settle(self._waiting.pop(number), answers)

@@ -45,29 +45,23 @@ class ModelRunner:
         loaded: model, tokenizer and picture format.
         attributes: name to description, in the order in which they are asked.
         max_caption_tokens: where a caption is cut.
-        capacity: tokens that a batch may hold, captions included.
-        longest: tokens of the longest shot to be expected.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        attributes: Mapping[str, str],
-        max_caption_tokens: int,
-        capacity: int = 16_384,
-        longest: int = 2048,
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, attributes: Mapping[str, str], max_caption_tokens: int) -> None:
         self._tokenizer = loaded.tokenizer
         self._attributes = list(attributes)
         self._questions = Questions(loaded.tokenizer, loaded.model.config.image_token_id, attributes)
         self._stops = _stop_tokens(loaded.model, loaded.tokenizer)
         self._max_caption_tokens = max_caption_tokens
         if serves(loaded.model):
-            self.backbone: Backbone = Qwen2VL(
-                loaded, self._questions, max_caption_tokens, self._stops, capacity, longest
-            )
+            self.backbone: Backbone = Qwen2VL(loaded, self._questions, max_caption_tokens, self._stops)
         else:
             self.backbone = Stock(loaded, self._questions, max_caption_tokens, self._stops)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether a batch holds no padding, so that its tokens say what it costs."""
+        return isinstance(self.backbone, Qwen2VL)
 
     def text_tokens(self, pictures: int) -> int:
         """Tokens that a shot of so many pictures costs beside them: instruction, marks, questions and caption."""

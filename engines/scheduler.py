@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engines.base import NoObserver, Observer, ShotPictures, ShotReading
-from engines.worker import Answer
+from engines.stations import Answer
 from qwen_shots.errors import EngineLost, QueueFull, QwenShotsError
 
 # A shot that was in hand when an engine died is tried once more; one that kills two engines is to blame itself.

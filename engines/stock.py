@@ -74,7 +74,7 @@ class Stock:
         names = inspect.signature(self._lm.model.language_model.forward).parameters
         self._cache_name = "cache" if "cache" in names else "past_key_values"
 
-    def warm_up(self, shots: Sequence[ShotPictures]) -> None:
+    def warm_up(self, shots: Sequence[ShotPictures], tokens: int, longest: int) -> None:
         """Look once."""
         self.run(self.prepare(shots))
 

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
-from engines.base import EngineInfo, ShotPictures, ShotReading
+from engines.base import EngineInfo, ShotPictures
 from engines.probe import probe_shot
+from engines.stations import Answer, Job, Stations, pass_through
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from lifeline import end_with_parent
 from logs import log_to_terminal
 from model_loader import PictureSpec
-from qwen_shots.errors import CannotLoad, OutOfMemory, QwenShotsError, ShotFailed
+from qwen_shots.errors import CannotLoad, QwenShotsError
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
-Answer = ShotReading | QwenShotsError
-Look = Callable[[Sequence[ShotPictures]], Sequence[Answer]]
-
 # Tokens in one batch, of pictures, instruction and questions: a shot of thumbnails or one with many attributes costs
-# memory by its words. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair; on a GPU
-# this is some 30 shots of three full pictures and six attributes.
+# memory by its words. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair.
 CPU_BATCH_TOKENS = 6_144
-GPU_BATCH_TOKENS = 36_864
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +76,15 @@ class Answers:
     spent: Spent
 
 
+@dataclass(frozen=True, slots=True)
+class Hungry:
+    """The engine has most of a batch behind it: the next one would come just in time."""
+
+    number: int
+
+
 class _Sender:
-    """Sends from two threads, one message at a time."""
+    """Sends from several threads, one message at a time."""
 
     def __init__(self, pipe: Connection, timed: _Timed, gpu_bytes: Callable[[], int] | None) -> None:
         self._pipe = pipe
@@ -88,7 +92,7 @@ class _Sender:
         self._gpu_bytes = gpu_bytes
         self._lock = threading.Lock()
 
-    def send(self, message: Answers | Beat) -> None:
+    def send(self, message: Answers | Beat | Hungry) -> None:
         with self._lock:
             self._pipe.send(message)
 
@@ -101,18 +105,21 @@ class _Sender:
 
 
 class _Timed:
-    """A look whose forward passes are counted and timed."""
+    """Stations whose forward passes are counted and timed."""
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
+    def __init__(self, stations: Stations) -> None:
+        self._stations = stations
+        self.prepare = stations.prepare
+        self.finish = stations.finish
         self.looks = 0
         self._longest = Spent(0, 0)
 
-    def __call__(self, shots: Sequence[ShotPictures]) -> Sequence[Answer]:
+    def run(self, prepared: Any, on_pictures_seen: Callable[[], None] | None = None) -> Any:
+        """See `Stations.run`."""
         self.looks += 1
         began = _clocks()
         try:
-            return self._look(shots)
+            return self._stations.run(prepared, on_pictures_seen)
         finally:
             spent = _clocks() - began
             self._longest = max(self._longest, spent, key=lambda each: each.wall)
@@ -143,7 +150,7 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
     end_with_parent(lambda: os._exit(1))
     log_to_terminal(settings.server.log_format)
     try:
-        look, ready = _load(settings, rank)
+        stations, ready = _load(settings, rank)
     except CannotLoad as error:
         pipe.send(Failed(error.detail))
         return
@@ -152,12 +159,20 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
         pipe.send(Failed(f"loading {settings.model.name} failed with {type(error).__name__}: {error}"))
         return
     pipe.send(ready)
-    timed = _Timed(look)
+    timed = _Timed(stations)
     sender = _Sender(pipe, timed, _gpu_bytes if ready.info.device == "cuda" else None)
     threading.Thread(target=sender.beat_for_ever, name="beat", daemon=True).start()
+    pass_through(timed, _jobs(pipe, timed, sender, early=ready.info.device == "cuda"))
+
+
+def _jobs(pipe: Connection, timed: _Timed, sender: _Sender, *, early: bool) -> Iterator[Job]:
+    """What the server sends, until it closes the pipe. On the CPU there is nothing to be early for."""
     while (work := _receive(pipe)) is not None:
-        answers = tuple(answer_all(timed, work.shots))
-        sender.send(Answers(work.number, answers, timed.take_longest()))
+
+        def done(answers: Sequence[Answer], number: int = work.number) -> None:
+            sender.send(Answers(number, tuple(answers), timed.take_longest()))
+
+        yield Job(work.shots, partial(sender.send, Hungry(work.number)) if early else None, done)
 
 
 def _receive(pipe: Connection) -> Work | None:
@@ -168,46 +183,26 @@ def _receive(pipe: Connection) -> Work | None:
     return work
 
 
-def _load(settings: Settings, rank: int) -> tuple[Look, Ready]:
+def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     # Here, not above: the server's process imports this module and stays without torch.
     import model_loader
+    from engines.budget import find_room
     from engines.runner import ModelRunner
 
     folder = model_loader.find_files(settings.model.name)
     plan = model_loader.make_plan(settings.model, folder)
     loaded = model_loader.load(settings.model, folder, plan, rank)
     runner = ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens)
-    (answer,) = runner.look([probe_shot(loaded.pictures)])
+    spec = loaded.pictures
+    room = find_room(loaded, runner, settings.model.max_frame_tokens)
+    tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else room.batch_tokens
+    runner.backbone.warm_up([probe_shot(spec)], max(tokens, room.longest_shot), room.longest_shot)
+    (answer,) = runner.look([probe_shot(spec)])
     if isinstance(answer, QwenShotsError):
         # Else the server would be healthy and every shot an error.
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
     info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
-    tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else GPU_BATCH_TOKENS
     question_tokens = runner.text_tokens(2) - runner.text_tokens(1)
     text_tokens = runner.text_tokens(1) - question_tokens
-    return runner.look, Ready(
-        info, loaded.pictures, plan.replicas, tokens, text_tokens=text_tokens, question_tokens=question_tokens
-    )
-
-
-def answer_all(look: Look, shots: Sequence[ShotPictures]) -> list[Answer]:
-    """Look at a batch; where it fails, halve it, so that only the shot that is to blame gets an error.
-
-    Raises:
-        RuntimeError: the GPU is beyond use. The process ends with it, and the server starts another.
-    """
-    try:
-        return list(look(shots))
-    except Exception as error:
-        kind = type(error).__name__
-        if kind == "AcceleratorError" or "CUDA error" in str(error):
-            raise
-        if len(shots) == 1:
-            log.exception("a shot failed")
-            if kind == "OutOfMemoryError":
-                return [OutOfMemory("not even the shot alone fits; lower model.max_frame_tokens, or send it later")]
-            return [ShotFailed("the shot could not be analysed: the model failed on it; the server's log says more")]
-    # Outside the except block: there the exception would still hold the failed batch's memory.
-    gc.collect()
-    half = len(shots) // 2
-    return [*answer_all(look, shots[:half]), *answer_all(look, shots[half:])]
+    ready = Ready(info, spec, plan.replicas, tokens, text_tokens=text_tokens, question_tokens=question_tokens)
+    return runner, ready

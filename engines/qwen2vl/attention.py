@@ -1,6 +1,7 @@
 """Attention over sequences of unequal length that lie one behind the other, without padding.
 
 On a GPU in half precision this is one call of the flash attention that torch brings; elsewhere the same in plain torch.
+Its public name, torch.nn.attention.varlen, has no `seqused_k` before torch 2.12, so the operator below it is called.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def attend(
         The answers, (tokens, heads, width), and the logarithm of each softmax's denominator, float32 (heads, tokens).
     """
     if _is_half_on_gpu(query):
-        answer, mass, *_ = torch.ops.aten._flash_attention_forward(
+        answer, mass, *_ = torch.ops.aten._flash_attention_forward(  # noqa: SLF001 - see the top of this file
             query,
             key,
             value,
@@ -138,7 +139,7 @@ def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) 
     if not seen.all():
         hidden = torch.zeros(seen.shape, device=query.device).masked_fill_(~seen, -torch.inf)[:, None]
     if query.is_cpu:
-        attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
         answer, mass = attention(query, key, value, attn_mask=hidden)
         return answer.transpose(1, 2), mass
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from engines.backbone import Answers
 from engines.base import ShotPictures
@@ -31,6 +32,7 @@ HEAD_ROWS = 1024
 
 # Sizes of shots whose reading stays recorded. A film has one.
 MOST_RECORDED = 4
+MOST_MET = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,6 @@ class Qwen2VL:
         questions: what it is asked.
         most_tokens: where a caption is cut.
         stops: tokens that end a caption.
-        capacity: tokens of a batch that the cache holds.
-        longest: tokens of the longest shot. One that is longer is read all the same, only more slowly.
     """
 
     def __init__(
@@ -109,8 +109,6 @@ class Qwen2VL:
         questions: Questions,
         most_tokens: int,
         stops: Collection[int],
-        capacity: int,
-        longest: int,
     ) -> None:
         self._lm = loaded.model
         self._spec = loaded.pictures
@@ -123,10 +121,11 @@ class Qwen2VL:
         prefix = questions.prefix([1])
         self._shared = prefix.index(questions.image_token)
         self._tower = VisionTower(self._lm.model.visual, loaded.pictures)
-        self._decoder = TextDecoder(self._lm, capacity)
-        self._writer = CaptionWriter(self._decoder, most_tokens, longest, stops)
+        self._decoder = TextDecoder(self._lm)
+        self._writer = CaptionWriter(self._decoder, most_tokens, stops)
+        self._longest = 0
         self._recorder = Recorder() if self._on_gpu else None
-        self._recorded: OrderedDict[tuple[tuple[int, int], ...], Recorded | None] = OrderedDict()
+        self._recorded: OrderedDict[tuple[tuple[int, int], ...], Recorded] = OrderedDict()
         self._met: set[tuple[tuple[int, int], ...]] = set()
         self._labels = self._labels.to(self._decoder.device)
         self._instruction = self._read_instruction(prefix[: self._shared])
@@ -135,11 +134,19 @@ class Qwen2VL:
     def _on_gpu(self) -> bool:
         return bool(self._lm.get_input_embeddings().weight.is_cuda)
 
-    def warm_up(self, shots: Sequence[ShotPictures]) -> None:
-        """Compile and record what the first shots would otherwise wait for."""
+    def warm_up(self, shots: Sequence[ShotPictures], tokens: int, longest: int) -> None:
+        """Reserve, compile and record what the first shots would otherwise wait for."""
+        self._reserve(tokens)
+        self._longest = longest
         self.run(self.prepare(shots))
         if self._recorder and self._most_tokens > 1:
-            self._writer.record(self._recorder)
+            self._writer.record(self._recorder, longest)
+
+    def _reserve(self, tokens: int) -> None:
+        self._decoder.reserve(tokens)
+        self._recorded.clear()
+        if self._recorder and self._writer.recorded:
+            self._writer.record(self._recorder, self._longest)
 
     def prepare(self, shots: Sequence[ShotPictures]) -> Prepared:
         """Everything that the host does for a batch. No device is touched, so it may run beside another batch."""
@@ -161,69 +168,78 @@ class Qwen2VL:
     @torch.inference_mode()
     def run(self, batch: Prepared, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
         """Ask the model. Returns when the captions are written."""
+        if batch.layout.places[-1] >= self._decoder.cache.shape[1]:
+            self._reserve(int(batch.layout.places[-1]))
         recorded = self._find_recorded(batch)
         if recorded:
-            told = recorded.replay(batch.pixels.bytes)
-            numbers = recorded.numbers
-            if on_pictures_seen:
-                on_pictures_seen()
+            numbers, told = recorded.numbers, recorded.replay(batch.pixels.bytes)
         else:
-            numbers = self._to_device(batch)
-            told = self._read(batch, numbers, batch.pixels.bytes, on_pictures_seen)
+            numbers = self.to_device(batch)
+            pictures = self.see(batch, batch.pixels.bytes)
+            if on_pictures_seen:
+                _wait_for(self.device)
+            told = self.tell(batch, self.read(batch, numbers, pictures))
+        if on_pictures_seen:
+            on_pictures_seen()
         chances = told.chances.to("cpu", non_blocking=True)
-        tokens = self._writer.write(
-            told.first,
-            numbers["next_positions"],
-            numbers["places"][:-1].to(torch.int32),
-            numbers["filled"].to(torch.int32),
-        ).to("cpu")
+        tokens = self.write(numbers, told.first).to("cpu")
         whole = len(self._questions.wholes)
         return Answers(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
 
-    def _to_device(self, batch: Prepared) -> dict[str, Tensor]:
-        return {name: tensor.to(self._decoder.device, non_blocking=True) for name, tensor in batch.numbers.items()}
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._decoder.device
 
-    def _read(
-        self,
-        batch: Prepared,
-        numbers: dict[str, Tensor],
-        content: Tensor,
-        on_pictures_seen: Callable[[], None] | None = None,
-    ) -> Told:
-        """All up to the captions' first tokens."""
-        pictures = self._tower.look(content, batch.pixels.groups)
-        if on_pictures_seen:
-            _wait_for(self._decoder.device)
-            on_pictures_seen()
+    def to_device(self, batch: Prepared) -> dict[str, Tensor]:
+        """The batch's numbers, by name."""
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.numbers.items()}
+
+    def see(self, batch: Prepared, content: Tensor) -> Tensor:
+        """Pictures to tokens, (tokens, width), in the sorted order of the batch's pixels."""
+        return self._tower.look(content, batch.pixels.groups)
+
+    def read(self, batch: Prepared, numbers: dict[str, Tensor], pictures: Tensor) -> Tensor:
+        """Hidden states that scores and captions begin from: two a question, then one a shot, of (..., width)."""
         x = self._decoder.embed(numbers["ids"])
         x.index_copy_(0, numbers["picture_at"][numbers["token_order"]], pictures)
         self._place_instruction(numbers["shared_at"])
-        hidden = self._decoder.read(_reading(x, batch.layout, numbers))
-        of_labels, of_captions = hidden[: -len(batch.layout.ends)], hidden[-len(batch.layout.ends) :]
-        chances = self._chances(of_labels).view(-1, 2, len(self._labels))
-        return Told(chances, self._decoder.logits(of_captions).argmax(dim=-1))
+        return self._decoder.read(_reading(x, batch.layout, numbers))
+
+    def tell(self, batch: Prepared, hidden: Tensor) -> Told:
+        """The labels' chances, and each caption's first token."""
+        shots = len(batch.layout.ends)
+        chances = self._chances(hidden[:-shots]).view(-1, 2, len(self._labels))
+        return Told(chances, self._decoder.logits(hidden[-shots:]).argmax(dim=-1))
+
+    def write(self, numbers: dict[str, Tensor], first: Tensor) -> Tensor:
+        """The captions' tokens, (shots, most tokens)."""
+        starts, filled = (numbers[name].to(torch.int32) for name in ("places", "filled"))
+        return self._writer.write(first, numbers["next_positions"], starts[:-1], filled)
 
     def _find_recorded(self, batch: Prepared) -> Recorded | None:
         """One shot alone is bound by launches, and with the same sizes they are the same each time."""
         if self._recorder is None or len(batch.sizes) > 1:
             return None
         (sizes,) = batch.sizes
-        if sizes not in self._recorded:
-            # Worth it from the second time on. The oldest gives way.
-            self._recorded[sizes] = self._record(batch, self._recorder) if sizes in self._met else None
-            self._met.add(sizes)
-            while len(self._recorded) > MOST_RECORDED:
+        if sizes in self._recorded:
+            self._recorded.move_to_end(sizes)
+        elif sizes in self._met:  # worth it from the second time on
+            self._recorded[sizes] = self._record(batch, self._recorder)
+            if len(self._recorded) > MOST_RECORDED:
                 self._recorded.popitem(last=False)
-        recorded = self._recorded[sizes]
-        if recorded is None:
-            del self._recorded[sizes]
-        return recorded
+        if len(self._met) > MOST_MET:
+            self._met.clear()
+        self._met.add(sizes)
+        return self._recorded.get(sizes)
 
     def _record(self, batch: Prepared, recorder: Recorder) -> Recorded:
-        numbers = self._to_device(batch)
-        content = batch.pixels.bytes.to(self._decoder.device)
+        numbers = self.to_device(batch)
+        content = batch.pixels.bytes.to(self.device)
         told: list[Told] = []
-        graph = recorder.record(lambda: told.append(self._read(batch, numbers, content)))
+        graph = recorder.record(
+            lambda: told.append(self.tell(batch, self.read(batch, numbers, self.see(batch, content))))
+        )
         return Recorded(numbers, content, told[-1], graph)
 
     def _chances(self, hidden: Tensor) -> Tensor:
@@ -259,6 +275,7 @@ class Qwen2VL:
         """Keys and values of what all conversations begin with, (layers, tokens, 2, key heads, width)."""
         device = self._decoder.device
         count = len(ids)
+        self._decoder.reserve(count)
         places = torch.arange(count, device=device)
         span = Spans(torch.tensor([0, count], dtype=torch.int32, device=device), count)
         nothing = places[:0]
@@ -309,9 +326,7 @@ def _spans(starts: Tensor, on_host: np.ndarray[Any, Any]) -> Spans:
 
 
 def _cumulated(lengths: Tensor) -> Tensor:
-    starts = lengths.new_zeros(len(lengths) + 1, dtype=torch.int32)
-    starts[1:] = lengths.cumsum(0)
-    return starts
+    return F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
 def _wait_for(device: torch.device) -> None:

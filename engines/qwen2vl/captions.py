@@ -61,22 +61,36 @@ class CaptionWriter:
     """Writes captions with one decoder, whose cache holds what they go on from.
 
     Args:
-        decoder: reads and writes the cache. Its last place is never used by a shot; rows without one write there.
+        decoder: reads and writes the cache. Rows without a shot write to its last place.
         most_tokens: where a caption is cut.
-        longest: tokens that the cache holds of one row at most.
         stops: tokens that end a caption.
     """
 
-    def __init__(self, decoder: TextDecoder, most_tokens: int, longest: int, stops: Collection[int]) -> None:
+    def __init__(self, decoder: TextDecoder, most_tokens: int, stops: Collection[int]) -> None:
         self._decoder = decoder
         self._most_tokens = most_tokens
-        self._longest = longest
+        self._longest = 0
         self._stops = torch.tensor(sorted(stops), dtype=torch.long, device=decoder.device)
-        self._spare = decoder.cache.shape[1] - 1
         self._graphs: dict[int, tuple[State, torch.cuda.CUDAGraph]] = {}
 
-    def record(self, recorder: Recorder) -> None:
-        """Record the steps as CUDA graphs, the largest first so that the others fit in its memory."""
+    @property
+    def recorded(self) -> bool:
+        """Whether the steps are replayed."""
+        return bool(self._graphs)
+
+    @property
+    def _spare(self) -> int:
+        return int(self._decoder.cache.shape[1]) - 1
+
+    def record(self, recorder: Recorder, longest: int) -> None:
+        """Record the steps as CUDA graphs, the largest first so that the others fit in its memory.
+
+        Args:
+            recorder: whose memory they share.
+            longest: tokens that the cache holds of one row, mostly; attention is cut into parts by it.
+        """
+        self._longest = longest
+        self._graphs.clear()
         for rows in reversed(GRAPH_ROWS):
             state = self._make_state(rows)
             self._graphs[rows] = state, recorder.record(partial(self._step, state))
@@ -159,7 +173,7 @@ class CaptionWriter:
         state.ended[:rows] = torch.isin(first, self._stops)
 
     def _step(self, state: State) -> None:
-        cached = Spans(state.starts, self._longest, state.lengths)
+        cached = Spans(state.starts, self._longest or self._spare, state.lengths)
         logits = self._decoder.step(state.ids, state.positions, state.places, cached, state.rows)
         state.ids.copy_(logits.argmax(dim=-1))
         state.written.index_copy_(1, state.count, state.ids[:, None])

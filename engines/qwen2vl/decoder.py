@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from engines.qwen2vl import fused
 from engines.qwen2vl.attention import Spans, attend
+from engines.qwen2vl.fused import Angles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,10 +90,12 @@ class TextDecoder:
 
     Args:
         model: the transformers `...ForConditionalGeneration`.
-        capacity: tokens that the cache holds.
+
+    Attributes:
+        cache: (layers, places, 2, key heads, width): keys and values. The last place is never a shot's.
     """
 
-    def __init__(self, model: Any, capacity: int) -> None:
+    def __init__(self, model: Any) -> None:
         config = model.config.get_text_config()
         text = model.model.language_model
         self._layers = [join_weights(layer) for layer in text.layers]
@@ -109,14 +112,20 @@ class TextDecoder:
         self._speed = rope["rope_theta"] ** -exponents
         sections = torch.tensor(rope["mrope_section"], device=self.device)
         self._axis = torch.arange(3, device=self.device).repeat_interleave(sections)
-        self.cache = torch.zeros(
-            len(self._layers), capacity, 2, self._kept, self._width, dtype=self._words.dtype, device=self.device
-        )
+        self.cache = self._words.new_zeros(len(self._layers), 1, 2, self._kept, self._width)
+
+    def reserve(self, tokens: int) -> None:
+        """Make the cache hold so many tokens. What it held is lost."""
+        if tokens >= self.cache.shape[1]:
+            layers, _, *rest = self.cache.shape
+            self.cache = self._words.new_zeros(0)  # first, so that both need not fit
+            self.cache = self._words.new_zeros(layers, tokens + 1, *rest)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._words.device
+        device: torch.device = self._words.device
+        return device
 
     def embed(self, ids: Tensor) -> Tensor:
         """Words to vectors."""
@@ -140,12 +149,12 @@ class TextDecoder:
         Returns:
             Hidden states behind the last norm of the tokens that are kept, (kept, width).
         """
-        cos, sin = self._angles(batch.positions)
+        angles = self._angles(batch.positions)
         x, change = batch.x, torch.zeros_like(batch.x)
         last = len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             x, normed = fused.add_rms_norm(x, change, layer.norm, self._eps)
-            qkv = self._project(layer, normed, cos, sin, self.cache[number], batch.trunk_at)
+            qkv = self._project(layer, normed, angles, self.cache[number], batch.trunk_at)
             answer = self._see(self.cache[number], qkv, batch).flatten(1)
             if number == last:
                 x, answer = x[batch.kept], answer[batch.kept]
@@ -165,19 +174,19 @@ class TextDecoder:
         Returns:
             Logits, (rows, vocabulary).
         """
-        cos, sin = self._angles(positions.expand(3, -1))
+        angles = self._angles(positions.expand(3, -1))
         asking = Spans(starts, 1)
         x = self.embed(ids)
         change = torch.zeros_like(x)
         for number, layer in enumerate(self._layers):
             x, normed = fused.add_rms_norm(x, change, layer.norm, self._eps)
             cache = self.cache[number]
-            qkv = self._project(layer, normed, cos, sin, cache, places)
+            qkv = self._project(layer, normed, angles, cache, places)
             answer, _ = attend(qkv[:, : self._heads], cache[:, 0], cache[:, 1], asking, spans, causal=False)
             x, change = self._work(layer, x, answer.flatten(1))
         return self.logits(fused.add_rms_norm(x, change, self._norm, self._eps)[1])
 
-    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _angles(self, positions: Tensor) -> Angles:
         """Cosines and sines, float32 (tokens, head width / 2).
 
         Each frequency turns with the time, the row or the column: M-RoPE (Wang et al. 2024, arXiv 2409.12191).
@@ -185,10 +194,10 @@ class TextDecoder:
         angles = positions.T.float()[:, self._axis] * self._speed
         return angles.cos(), angles.sin()
 
-    def _project(self, layer: Layer, normed: Tensor, cos: Tensor, sin: Tensor, cache: Tensor, places: Tensor) -> Tensor:
+    def _project(self, layer: Layer, normed: Tensor, angles: Angles, cache: Tensor, places: Tensor) -> Tensor:
         """Queries, keys and values, (tokens, heads of each, width); keys and values of the first tokens are kept."""
         qkv = F.linear(normed, layer.qkv, layer.qkv_bias).view(len(normed), -1, self._width)
-        fused.turn(qkv, cos, sin, self._heads + self._kept, cache, places)
+        fused.turn(qkv, angles, self._heads + self._kept, cache, places)
         return qkv
 
     def _see(self, cache: Tensor, qkv: Tensor, batch: Reading) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VISION_EPS = 1e-6
+
+Angles: TypeAlias = "tuple[Tensor, Tensor]"
+"""Cosines and sines, float32 of shape (tokens, head width / 2) and contiguous."""
 
 
 @lru_cache(maxsize=1)
@@ -72,29 +75,21 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-def turn(
-    x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    turned: int,
-    cache: Tensor | None = None,
-    places: Tensor | None = None,
-) -> None:
+def turn(x: Tensor, angles: Angles, turned: int, cache: Tensor | None = None, places: Tensor | None = None) -> None:
     """Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place; keys and values go to the cache.
 
     Args:
         x: (tokens, heads, width), contiguous: heads of queries, then of keys, then of values.
-        cos: float32 (tokens, width / 2).
-        sin: likewise.
+        angles: of each token.
         turned: how many heads turn: those of queries and keys.
         cache: (places, 2, key heads, width); None where nothing is kept.
         places: where in the cache the first tokens' keys and values go, as many as there are places.
     """
     if _fuses(x):
-        _kernels().turn(x, cos, sin, turned, cache, places)
+        _kernels().turn(x, angles, turned, cache, places)
         return
     one, other = x[:, :turned].float().chunk(2, dim=-1)
-    cos, sin = cos[:, None], sin[:, None]
+    cos, sin = (each[:, None] for each in angles)
     x[:, :turned] = torch.cat([one * cos - other * sin, other * cos + one * sin], dim=-1).to(x.dtype)
     if cache is not None and places is not None:
         kept = x.shape[1] - turned

@@ -15,12 +15,14 @@ import triton.language as tl
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engines.qwen2vl.fused import Angles
+
 FLAT_BLOCK = 4096
 WIDE_BLOCK = 2048
 
 
 @triton.jit
-def _add_norm(x, change, weight, bias, out, width, eps, BLOCK: tl.constexpr, CENTRED: tl.constexpr):  # type: ignore[no-untyped-def]
+def _add_norm(x, change, weight, bias, out, width, eps, BLOCK: tl.constexpr, CENTRED: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * width
     at = tl.arange(0, BLOCK)
     inside = at < width
@@ -42,7 +44,7 @@ def _add_norm(x, change, weight, bias, out, width, eps, BLOCK: tl.constexpr, CEN
 
 
 @triton.jit
-def _silu_times(both, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _silu_times(both, out, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
@@ -53,7 +55,7 @@ def _silu_times(both, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyp
 
 
 @triton.jit
-def _quick_gelu(x, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _quick_gelu(x, size, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     value = tl.load(x + at, inside).to(tl.float32)
@@ -61,7 +63,7 @@ def _quick_gelu(x, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["stored"])
-def _turn(  # type: ignore[no-untyped-def]
+def _turn(
     x, cos, sin, cache, places, stored,
     ALL: tl.constexpr, TURNED: tl.constexpr, KEPT: tl.constexpr, HALF: tl.constexpr,
     HEAD_BLOCK: tl.constexpr, KEPT_BLOCK: tl.constexpr, HALF_BLOCK: tl.constexpr,
@@ -80,7 +82,7 @@ def _turn(  # type: ignore[no-untyped-def]
     new_other = (other * c + one * s).to(x.dtype.element_ty)
     tl.store(at, new_one, inside)
     tl.store(at + HALF, new_other, inside)
-    if KEPT:
+    if KEPT:  # noqa: SIM102 - the first is decided when this is compiled
         if row < stored:
             slot = cache + tl.load(places + row) * 2 * KEPT * 2 * HALF
             first = TURNED - KEPT
@@ -97,7 +99,7 @@ def _turn(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _join(first, first_mass, second, second_mass, tokens, HEADS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+def _join(first, first_mass, second, second_mass, tokens, HEADS: tl.constexpr, WIDTH: tl.constexpr):
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     share = tl.sigmoid(tl.load(first_mass + head * tokens + token) - tl.load(second_mass + head * tokens + token))
@@ -107,7 +109,7 @@ def _join(first, first_mass, second, second_mass, tokens, HEADS: tl.constexpr, W
 
 
 @triton.jit
-def _log_mass(logits, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _log_mass(logits, out, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     most = tl.full((BLOCK,), float("-inf"), tl.float32)
@@ -149,14 +151,13 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor, turned: int, cache: Tensor | None, places: Tensor | None) -> None:
+def turn(x: Tensor, angles: Angles, turned: int, cache: Tensor | None, places: Tensor | None) -> None:
     """`fused.turn`."""
     rows, heads, width = x.shape
     kept = 0 if cache is None else heads - turned
     _turn[(rows,)](
         x,
-        cos,
-        sin,
+        *angles,
         x if cache is None else cache,
         x if places is None else places,
         0 if places is None else len(places),

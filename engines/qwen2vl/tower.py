@@ -23,6 +23,7 @@ from engines.qwen2vl.attention import Spans, attend, attend_alike
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engines.qwen2vl.fused import Angles
     from model_loader import PictureSpec
 
 CHUNK_PATCHES = 65_536
@@ -166,7 +167,7 @@ class VisionTower:
         lengths = [size.patches for size in sizes for _ in range(size.count)]
         starts = self._starts(tuple(lengths))
         alike = sizes[0].count if len(sizes) == 1 and sizes[0].count in ALIKE else 0
-        return self._encode(patches, cos, sin, Spans(starts, max(lengths)), alike)
+        return self._encode(patches, (cos, sin), Spans(starts, max(lengths)), alike)
 
     def _cut(self, content: Tensor, size: Group) -> Tensor:
         """Pixels of pictures of one size to patches, float32 of shape (patches, 3 * patch * patch).
@@ -180,7 +181,7 @@ class VisionTower:
         flat = tiles.reshape(-1, 3, patch, patch)
         return ((flat.float() / 255 - self._mean) / self._std).flatten(1)
 
-    def _encode(self, patches: Tensor, cos: Tensor, sin: Tensor, spans: Spans, alike: int) -> Tensor:
+    def _encode(self, patches: Tensor, angles: Angles, spans: Spans, alike: int) -> Tensor:
         blocks, merger = self._visual.blocks, self._visual.merger
         x = F.linear(patches, self._embed).to(self._dtype)
         norm = blocks[0].norm1
@@ -188,7 +189,7 @@ class VisionTower:
         following = [*(block.norm1 for block in blocks[1:]), merger.ln_q]
         for block, after in zip(blocks, following, strict=True):
             qkv = block.attn.qkv(normed).view(len(x), 3 * self._heads, -1)
-            fused.turn(qkv, cos, sin, 2 * self._heads)
+            fused.turn(qkv, angles, 2 * self._heads)
             query, key, value = qkv.split(self._heads, dim=1)
             if alike:
                 answer = attend_alike(query, key, value, alike)
@@ -204,7 +205,7 @@ class VisionTower:
     def _find_starts(self, lengths: tuple[int, ...]) -> Tensor:
         return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self._device)
 
-    def _find_angles(self, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    def _find_angles(self, rows: int, columns: int) -> Angles:
         """Cosines and sines for a picture's patches, float32 of shape (patches, head width / 2).
 
         A quarter of a head's width turns with the row and another with the column, as in Qwen2-VL (Wang et al. 2024,

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from engines.base import ShotReading
-from engines.worker import Answer
+from engines.stations import Answer
 
 # A score is the model's word only while numbers are likelier than all other words together.
 LABEL_MASS = 0.5

@@ -12,9 +12,11 @@ import torch
 
 import model_loader
 from engines.base import ShotPictures, ShotReading
+from engines.budget import PADDED_TOKENS
 from engines.pixels import fit_shot, token_count
 from engines.runner import ModelRunner
-from engines.worker import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, Answer, answer_all
+from engines.stations import Answer, answer_all
+from engines.worker import CPU_BATCH_TOKENS
 from scripts.check_model import scenes
 from scripts.check_model.checks import Evidence, other_dtype
 from settings import Settings
@@ -41,7 +43,7 @@ class Subject:
         self._loaded = model_loader.load(settings.model, folder, plan)
         self._runner = ModelRunner(self._loaded, settings.attributes, settings.model.max_caption_tokens)
         self._limits = settings.model
-        self._batch_tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else GPU_BATCH_TOKENS
+        self._batch_tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else PADDED_TOKENS
 
     @property
     def dtype(self) -> str:

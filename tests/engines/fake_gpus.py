@@ -9,7 +9,8 @@ from typing import Any
 from unittest.mock import patch
 
 from engines.base import EngineInfo, ShotPictures, ShotReading
-from engines.worker import Answer, Ready
+from engines.stations import Answer
+from engines.worker import Ready
 from model_loader import PictureSpec
 from settings import Settings
 
@@ -39,15 +40,21 @@ class FakeGpu:
         self._gpus = gpus
         self._batch = batch
         self._work = work
+        self._turn = asyncio.Semaphore(1)
 
     async def start(self, patience: float | None = None) -> Ready:
         """Nothing to load."""
         info = EngineInfo("fake", "cuda", self._gpus, self._gpus * 2**30)
         return Ready(info, SPEC, self._gpus, batch_tokens=self._batch, text_tokens=0, question_tokens=0)
 
+    async def wait_turn(self) -> None:
+        """One batch after another."""
+        await self._turn.acquire()
+
     async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
         """The same answer for each shot, when the work is done."""
         await self._work(self._rank, len(shots))
+        self._turn.release()
         return (READING,) * len(shots)
 
     async def wait_lost(self) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from engines import worker
 from engines.base import EngineInfo, ShotPictures, ShotReading
-from engines.worker import Answer, Ready
+from engines.stations import Answer, OneStep, Stations
+from engines.worker import Ready
 from qwen_shots.errors import NotANumber
 from qwen_shots.scoring import Reading
 from settings import Settings
@@ -48,10 +49,10 @@ class Plan:
 def main(plan: Plan, pipe: Connection, settings: Settings, rank: int) -> None:
     """What the process runs."""
 
-    def load(settings: Settings, rank: int) -> tuple[worker.Look, Ready]:
+    def load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
         info = EngineInfo(settings.model.name, "cpu")
         ready = Ready(info, SPEC, 1, plan.batch_tokens, text_tokens=0, question_tokens=0)
-        return partial(_look, plan, list(settings.attributes)), ready
+        return OneStep(partial(_look, plan, list(settings.attributes))), ready
 
     worker._load = load
     worker.main(pipe, settings, rank)

@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import DynamicCache
 
 import model_loader
 from engines import worker
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine, _tokens
-from engines.packing import Branches
-from engines.runner import ModelRunner, Prompts
+from engines.qwen2vl.backbone import Qwen2VL
+from engines.runner import ModelRunner
 from engines.scheduler import ShotQueue
-from engines.worker import Answer, answer_all
+from engines.stations import Answer, answer_all
 from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, OutOfMemory, QueueFull, ShotFailed
 from settings import Settings
 from tests.helpers import LAST_NORM, assert_same, damaged, scene
@@ -216,18 +215,15 @@ def test_a_shot_costs_its_words_too(settings: Settings) -> None:
     folder = model_loader.find_files(settings.model.name)
     loaded = model_loader.load(settings.model, folder, model_loader.make_plan(settings.model, folder))
     runner = ModelRunner(loaded, settings.attributes, 4)
-    lengths = []
-    exact = runner._prefill
-
-    def watched(prompts: Prompts, branches: Branches, cache: DynamicCache) -> torch.Tensor:
-        lengths.append(prompts.ids.shape[1] + branches.ids.shape[1])
-        return exact(prompts, branches, cache)
-
-    runner._prefill = watched  # type: ignore[method-assign]
+    backbone = runner.backbone
+    assert isinstance(backbone, Qwen2VL)
     for count in (1, 2, 3):
         shot = ShotPictures(tuple(scene(n, 56, 28 * count) for n in range(count)))
-        runner.look([shot])
-        assert _tokens(shot, ready) == lengths.pop()
+        layout = backbone.prepare([shot]).layout
+        held = int(layout.places[-1]) + int(layout.asked_starts[-1])
+        # What all questions of a picture begin with is read once.
+        shared = count * (len(settings.attributes) - 1) * len("Picture 1, ")
+        assert held <= _tokens(shot, ready) <= held + shared
 
 
 def test_a_shot_that_kills_two_engines_is_given_up() -> None:

@@ -13,7 +13,9 @@ import model_loader
 from engines.base import ShotPictures, ShotReading
 from engines.packing import pack_branches, pad_left, visibility
 from engines.pixels import grid_of, to_patches, token_count
-from engines.runner import ModelRunner
+from engines.qwen2vl.backbone import Qwen2VL
+from engines.runner import Batch, ModelRunner
+from engines.stock import Stock
 from qwen_shots import prompt
 from qwen_shots.errors import NotANumber
 from qwen_shots.scoring import read_score
@@ -114,6 +116,28 @@ def test_an_answer_does_not_depend_on_its_batch(runner: ModelRunner) -> None:
         assert_same(look(runner, shots[0], shots[other])[0], alone[0])
 
 
+def test_our_forward_pass_answers_as_transformers_own(runner: ModelRunner, loaded: model_loader.LoadedModel) -> None:
+    shots = [pictures(70, 3, 4, 7), pictures(80, 1, 2, 9), pictures(90, 2, 5, 3)]
+    ours = look(runner, *shots)
+    stock = Stock(loaded, runner._questions, runner._max_caption_tokens, runner._stops)
+    prepared = stock.prepare(shots)
+    theirs = runner.finish(Batch(tuple(shots), prepared), stock.run(prepared))
+    for mine, other in zip(ours, theirs, strict=True):
+        assert isinstance(other, ShotReading)
+        assert_same(mine, other)
+
+
+def test_a_batch_larger_than_any_before_is_answered_too(runner: ModelRunner) -> None:
+    backbone = runner.backbone
+    assert isinstance(backbone, Qwen2VL)
+    before = backbone._decoder.cache.shape[1]
+    shot = pictures(5, 1, 2, 2)
+    shots = [shot] * (before // 100 + 1)
+    answers = look(runner, *shots)
+    assert backbone._decoder.cache.shape[1] > before
+    assert_same(answers[-1], look(runner, shot)[0])
+
+
 def test_different_pictures_get_different_answers(runner: ModelRunner) -> None:
     one, other = look(runner, pictures(1), pictures(50))
     assert one.readings != other.readings
@@ -131,19 +155,17 @@ def test_patches_equal_those_of_transformers(loaded: model_loader.LoadedModel) -
 
 def test_not_a_number_is_that_shots_error_and_no_score(loaded: model_loader.LoadedModel, settings: Settings) -> None:
     runner = ModelRunner(loaded, settings.attributes, 4)
-    calls = 0
-    exact = runner._probabilities
+    backbone = runner.backbone
+    assert isinstance(backbone, Qwen2VL)
+    exact = backbone._chances
 
     def poisoned(hidden: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
         chances = exact(hidden)
         chances[: len(chances) // 2] = torch.nan
         return chances
 
-    runner._probabilities = poisoned  # type: ignore[method-assign]
+    backbone._chances = poisoned  # type: ignore[method-assign]
     first, second = runner.look([pictures(1), pictures(2)])
-    assert calls == 2
     assert isinstance(first, NotANumber)
     assert isinstance(second, ShotReading)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from engines.base import ShotReading
-from engines.worker import Answer
+from engines.stations import Answer
 from qwen_shots.errors import NotANumber
 from qwen_shots.scoring import Reading
 from scripts.check_model import checks, report, scenes

@@ -1,0 +1,23 @@
+"""Shots of noise: no two tokens are alike, and nothing has to be read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engines.base import ShotPictures
+
+TOKEN_SIDE = 28
+KEY_FRAMES = 3
+
+
+def random_shots(count: int, rows: int, columns: int) -> list[ShotPictures]:
+    """Shots of three pictures.
+
+    Args:
+        count: shots.
+        rows: tokens from top to bottom.
+        columns: tokens from left to right.
+    """
+    random = np.random.default_rng(1)
+    shape = (KEY_FRAMES, rows * TOKEN_SIDE, columns * TOKEN_SIDE, 3)
+    return [ShotPictures(tuple(random.integers(0, 256, shape, dtype=np.uint8))) for _ in range(count)]
