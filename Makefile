@@ -10,7 +10,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cluster bench-client stress soak kills readme lint lock
+.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cluster bench-waiting bench-client stress soak kills readme lint lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -61,6 +61,9 @@ bench-prepare: $(STAMP) ## measure what five frames cost the CPU before the mode
 
 bench-http: $(STAMP) ## measure the whole server; ARGS="--shots 1000 --model FOLDER", ARGS="--fixed-cost 1"
 	@$(BIN)/python -m benchmarks.http $(ARGS)
+
+bench-waiting: $(STAMP) ## what spinning threads cost on a busy CPU; ARGS="--busy 0 4"
+	@$(BIN)/python -m benchmarks.waiting $(ARGS)
 
 bench-client: $(STAMP) ## measure the film client beside the naive way; ARGS="--hours 2"
 	@$(BIN)/python -m benchmarks.client $(ARGS)

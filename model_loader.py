@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+# On the CPU, threads that wait for each other sleep. They would spin, and where other work wants the cores (the
+# server's own decoding, say) that costs many times the work itself (benchmarks/waiting.py). Read when torch is loaded,
+# by the engines' processes too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # find_files too, so that an engine needs this module alone.
 __all__ = ["LoadedModel", "PictureSpec", "Plan", "find_files", "find_picture_spec", "load", "make_plan"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +137,13 @@ def test_a_picture_format_that_lacks_something(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
     with pytest.raises(CannotLoad, match="does not say its merge_size"):
         model_loader.find_picture_spec(str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP tells how it was set up")
+@pytest.mark.parametrize(("chosen", "taken"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_torchs_threads_sleep_while_they_wait_unless_told_otherwise(chosen: dict[str, str], taken: str) -> None:
+    plain = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environ = plain | {"OMP_DISPLAY_ENV": "true"} | chosen
+    command = [sys.executable, "-c", "import model_loader, torch"]
+    said = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stderr
+    assert f"OMP_WAIT_POLICY = '{taken}'" in said
