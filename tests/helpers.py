@@ -90,9 +90,9 @@ def server_environment(port: int, **settings: str) -> dict[str, str]:
     return plain | {f"QWEN_SERVER__{name}": value for name, value in (ours | settings).items()}
 
 
-def wait_until_healthy(url: str, process: subprocess.Popen[str]) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen[str], seconds: float = START_SECONDS) -> None:
     """Poll /health until it answers 200."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}")

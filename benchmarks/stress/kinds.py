@@ -38,13 +38,13 @@ def shot(*images: bytes) -> dict[str, Any]:
     return {"shot_id": 1, "images": texts, "start_time": 0, "end_time": 1, "duration": 1}
 
 
-def png(width: int, height: int, data: bytes) -> bytes:
-    """A PNG of grey pixels that says it is so large, whatever it holds."""
+def png(width: int, height: int, data: bytes, depth: int = 8, colour: int = 0) -> bytes:
+    """A PNG that says it is so large, whatever it holds."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.helpers import AUTH, ROOT, free_port, server_environment, wait_until_healthy
 
 MIB = 2**20
+START_SECONDS = 900  # a large model from a slow disk, or a busy machine
 END_SECONDS = 60
 
 
@@ -46,6 +47,12 @@ class Target:
         """Resident memory of the server's process, without its engines."""
         resident: int = psutil.Process(self.process.pid).memory_info().rss
         return resident / MIB
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of the server's process so far, without its engines."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def forget_peak(self) -> None:
         """Begin to measure the peak anew."""
@@ -98,7 +105,7 @@ def target(plan: dict[str, Any] | None = None, **settings: str) -> Iterator[Targ
                 text=True,
             )  # fmt: skip
         try:
-            wait_until_healthy(f"http://127.0.0.1:{port}", process)
+            wait_until_healthy(f"http://127.0.0.1:{port}", process, START_SECONDS)
             yield Target(port, process, log)
         finally:
             process.terminate()
