@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 from benchmarks.stress.bars import Bar
 from benchmarks.stress.target import target
@@ -17,7 +18,8 @@ ROUTES_WITH_BODIES = 2
 
 def check(cases: int, phases: str = "examples,coverage,fuzzing") -> list[Bar]:
     """Let it make up at least so many."""
-    with target({"batch_tokens": 1000}) as server:
+    # It leaves a cache where it is run.
+    with tempfile.TemporaryDirectory() as folder, target({"batch_tokens": 1000}) as server:
         words = [
             "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", f"{server.url}/openapi.json",
             "--checks", "all", "--max-examples", str(cases // ROUTES_WITH_BODIES), "--phases", phases,
@@ -26,7 +28,7 @@ def check(cases: int, phases: str = "examples,coverage,fuzzing") -> list[Bar]:
         ]  # fmt: skip
         hooks = {"SCHEMATHESIS_HOOKS": "benchmarks.stress.openapi_hooks", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            [sys.executable, *words], cwd=ROOT, env=os.environ | hooks, capture_output=True, text=True, check=False
+            [sys.executable, *words], cwd=folder, env=os.environ | hooks, capture_output=True, text=True, check=False
         )
     made = re.search(r"(\d+) generated", done.stdout)
     count = int(made[1]) if made else 0
