@@ -10,7 +10,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cluster bench-waiting bench-client stress soak kills readme lint lock
+.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cluster bench-waiting bench-client stress soak kills readme lint audit lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -96,7 +96,14 @@ lint: $(STAMP) ## check style and types
 	$(BIN)/mypy
 	$(BIN)/shellcheck -x $(SHELL_SCRIPTS)
 
-lock: ## write requirements.lock anew
-	$(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url -q \
-	    requirements.txt requirements-client.txt requirements-dev.txt requirements-deploy.txt \
-	    -o requirements.lock
+AUDIT := .venv-audit/bin
+audit: ## look for known holes with pip-audit, bandit and semgrep; asks their services on the internet
+	@test -x $(AUDIT)/semgrep || { python3 -m venv .venv-audit && $(AUDIT)/pip install -q -r requirements-audit.txt; }
+	$(AUDIT)/bandit -q -r . -lll -x ./.venv,./.venv-audit,./.venv-deploy,./.venv-vllm
+	$(AUDIT)/pip-audit --require-hashes --disable-pip -r requirements-server.lock
+	$(AUDIT)/semgrep scan --error --severity ERROR --metrics off --config p/python --config p/security-audit
+
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.10 --no-header --no-emit-index-url -q
+lock: ## write the lock files anew: of everything, and of what serves, with hashes
+	$(LOCK) requirements.txt requirements-client.txt requirements-dev.txt requirements-deploy.txt -o requirements.lock
+	$(LOCK) --generate-hashes --no-annotate requirements.txt -c requirements.lock -o requirements-server.lock
