@@ -144,13 +144,15 @@ def _check_hash(part: Path, expected: str) -> None:
 
 def _reason(name: str, error: Exception) -> str:
     """Why, in words that say what to do."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     match error:
         case CannotLoad(detail=detail):
             return detail
         case HfHubHTTPError():
             return _refusal(name, error)
+        case OfflineModeIsEnabled():
+            return "the variable HF_HUB_OFFLINE forbids it. Unset it to fetch the model."
         case OSError(errno=errno.ENOSPC):
             about = f": {error.strerror}" if isinstance(error, DiskFull) else ""
             return f"the disk is full{about}. Make room, or set HF_HOME to a folder on a larger disk."

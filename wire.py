@@ -114,8 +114,9 @@ def _words(mistake: ErrorDetails) -> str:
     kind: str = mistake["type"]
     limits: Mapping[str, Any] = mistake.get("ctx", {})
     if kind in {"too_short", "too_long"}:
-        bound = f"at least {limits['min_length']}" if kind == "too_short" else f"at most {limits['max_length']}"
-        return f"has {limits['actual_length']} items; {bound} are allowed"
+        few = kind == "too_short"
+        bound = f"at least {limits['min_length']} needed" if few else f"at most {limits['max_length']} are allowed"
+        return f"has {limits['actual_length']} items; {bound}"
     if kind == "extra_forbidden":
         if "audio_features" in mistake["loc"]:
             return f"holds an unknown field; known are {', '.join(AudioFeatures.model_fields)}"

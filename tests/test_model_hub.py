@@ -192,6 +192,14 @@ def test_no_network(fetch: Fetch, hub: Hub) -> None:
     assert_says(said, hub, "no connection")
 
 
+def test_offline_by_choice(fetch: Fetch, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, said = outcome(fetch())
+    assert code == 1
+    assert_says(said, hub, "HF_HUB_OFFLINE forbids it")
+    assert hub.asked == []
+
+
 def test_no_room(fetch: Fetch, hub: Hub) -> None:
     hub.claimed_size = 10**15
     code, said = outcome(fetch())

@@ -105,8 +105,8 @@ def test_lists_of_another_length(name: str, count: int) -> None:
     if count == LISTS[name]:
         assert parse_shot(body)
     else:
-        bound = f"{'at least' if count < LISTS[name] else 'at most'} {LISTS[name]}"
-        assert told(body) == f"audio_features.{name}: has {count} items; {bound} are allowed"
+        bound = f"at least {LISTS[name]} needed" if count < LISTS[name] else f"at most {LISTS[name]} are allowed"
+        assert told(body) == f"audio_features.{name}: has {count} items; {bound}"
 
 
 @given(
