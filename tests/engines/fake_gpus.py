@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from engines.base import EngineInfo, ShotPictures, ShotReading
+from engines.base import EngineInfo, Observer, ShotPictures, ShotReading
 from engines.stations import Answer
 from engines.worker import Ready
 from model_loader import PictureSpec
@@ -73,7 +73,7 @@ class FakeGpu:
 def fake_gpus(gpus: int, batch: int, work: Work) -> Iterator[None]:
     """Each `LocalEngine` that starts inside has that many of them."""
 
-    def make(settings: Settings, rank: int) -> FakeGpu:
+    def make(settings: Settings, rank: int, _: Observer) -> FakeGpu:
         return FakeGpu(settings, rank, gpus=gpus, batch=batch, work=work)
 
     with patch("engines.local.Replica", make):

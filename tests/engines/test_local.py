@@ -296,6 +296,9 @@ def test_a_model_that_gives_no_numbers_is_not_served(settings: Settings, tmp_pat
 
 def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -> None:
     class NoMemory:
+        async def wait_turn(self) -> None:
+            pass
+
         async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
             raise MemoryError
 

@@ -1,0 +1,176 @@
+"""What only a GPU can show: its kernels, graphs and attention give what plain torch on a CPU gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+
+import numpy as np
+import pytest
+import torch
+
+import model_loader
+from engines.base import ShotPictures, ShotReading
+from engines.budget import find_room
+from engines.qwen2vl import fused
+from engines.qwen2vl.attention import Spans, attend, attend_alike
+from engines.qwen2vl.backbone import Qwen2VL
+from engines.runner import ModelRunner
+from settings import Settings
+from tests.helpers import scene
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
+
+WIDTHS = [384, 1280, 1536]
+
+
+def half(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.bfloat16)
+
+
+def on_gpu(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    return [tensor.to("cuda", copy=True) for tensor in tensors]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("rows", [1, 7, 33])
+def test_norms_and_gates(width: int, rows: int) -> None:
+    steps: list[tuple[Callable[..., object], list[torch.Tensor]]] = [
+        (lambda *a: torch.stack(fused.add_rms_norm(*a, 1e-6)), [half(rows, width), half(rows, width), half(width)]),
+        (
+            lambda *a: torch.stack(fused.add_layer_norm(*a)),
+            [half(rows, width), half(rows, width), half(width), half(width)],
+        ),
+        (fused.silu_times, [half(rows, 2 * width)]),
+        (fused.quick_gelu, [half(rows, width)]),
+        (fused.log_mass, [half(rows, 3001) * 5]),
+    ]
+    for step, given in steps:
+        there = step(*on_gpu(*given))
+        here = step(*given)
+        torch.testing.assert_close(there.cpu(), here, rtol=0.01, atol=0.01)  # type: ignore[attr-defined]
+
+
+def test_the_mass_of_not_a_number_is_none() -> None:
+    logits = half(2, 5000)
+    logits[1, 4321] = torch.nan
+    assert fused.log_mass(logits.cuda()).isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("heads", "kept", "width"), [(12, 2, 128), (6, 2, 64), (4, 4, 80)])
+def test_turning_and_keeping(heads: int, kept: int, width: int) -> None:
+    tokens = 9
+    qkv, cache = half(tokens, heads + 2 * kept, width), torch.zeros(30, 2, kept, width, dtype=torch.bfloat16)
+    angles, places = (torch.randn(tokens, width // 2), torch.randn(tokens, width // 2)), torch.randperm(30)[:5]
+    there, there_cache, cos, sin, there_places = on_gpu(qkv, cache, *angles, places)
+    fused.turn(there, (cos, sin), heads + kept, there_cache, there_places)
+    fused.turn(qkv, angles, heads + kept, cache, places)
+    torch.testing.assert_close(there.cpu(), qkv)
+    torch.testing.assert_close(there_cache.cpu(), cache)
+
+
+def spans(lengths: list[int], used: list[int] | None = None) -> tuple[Spans, Spans]:
+    starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    counts = None if used is None else torch.tensor(used, dtype=torch.int32)
+    there = None if counts is None else counts.cuda()
+    return Spans(starts, max(lengths), counts), Spans(starts.cuda(), max(lengths), there)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("asking", [[10, 20], [1, 1]])
+def test_ragged_attention(asking: list[int], *, causal: bool) -> None:
+    query, key, value = half(sum(asking), 12, 128), half(100, 2, 128), half(100, 2, 128)
+    ask, ask_there = spans(asking)
+    seen, seen_there = spans([40, 60], [33, 47])
+    here, mass = attend(query, key, value, ask, seen, causal=causal)
+    there, there_mass = attend(*on_gpu(query, key, value), ask_there, seen_there, causal=causal)
+    torch.testing.assert_close(there.cpu(), here, rtol=0.02, atol=0.02)
+    if max(asking) > 1:  # for one query a sequence, flash attention orders its masses otherwise, and nobody reads them
+        torch.testing.assert_close(there_mass.cpu(), mass, rtol=1e-3, atol=1e-3)
+
+
+def test_alike_is_ragged_of_one_length() -> None:
+    query, key, value = on_gpu(half(16 * 60, 4, 80), half(16 * 60, 4, 80), half(16 * 60, 4, 80))
+    _, alike = spans([60] * 16)
+    ragged, _ = attend(query, key, value, alike, alike, causal=False)
+    torch.testing.assert_close(attend_alike(query, key, value, 16), ragged, rtol=0.02, atol=0.02)
+
+
+@pytest.fixture(scope="module")
+def gpu_settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"device": "cuda"})})
+
+
+@pytest.fixture(scope="module")
+def warm(gpu_settings: Settings) -> tuple[ModelRunner, int, model_loader.PictureSpec]:
+    """As the engine process has it: half precision, graphs, a full cache; and its budget."""
+    model = gpu_settings.model
+    folder = model_loader.find_files(model.name)
+    loaded = model_loader.load(model, folder, model_loader.make_plan(model, folder))
+    assert loaded.dtype is torch.bfloat16
+    runner = ModelRunner(loaded, gpu_settings.attributes, model.max_caption_tokens)
+    room = find_room(loaded, runner, model.max_frame_tokens)
+    runner.backbone.warm_up([pictures(0, 1)], room.batch_tokens, room.longest_shot)
+    return runner, room.batch_tokens, loaded.pictures
+
+
+def pictures(seed: int, count: int = 3, rows: int = 4, columns: int = 7) -> ShotPictures:
+    return ShotPictures(tuple(scene(seed + n, 28 * rows, 28 * columns) for n in range(count)))
+
+
+def look(runner: ModelRunner, *shots: ShotPictures) -> list[ShotReading]:
+    return [answer for answer in runner.look(shots) if isinstance(answer, ShotReading)]
+
+
+def apart(one: ShotReading, other: ShotReading) -> float:
+    return max(
+        abs(a.value - b.value)
+        for name in one.readings
+        for a, b in zip(one.readings[name], other.readings[name], strict=True)
+    )
+
+
+def test_half_precision_on_the_gpu_answers_as_float32_on_the_cpu(
+    warm: tuple[ModelRunner, int, model_loader.PictureSpec], settings: Settings
+) -> None:
+    runner = warm[0]
+    cpu = settings.model.model_copy(update={"device": "cpu", "dtype": "float32"})
+    folder = model_loader.find_files(cpu.name)
+    exact = ModelRunner(
+        model_loader.load(cpu, folder, model_loader.make_plan(cpu, folder)),
+        settings.attributes,
+        cpu.max_caption_tokens,
+    )
+    shots = [pictures(10 * n, 1 + n % 3, 5, 4 + n) for n in range(8)]
+    for fast, slow in zip(look(runner, *shots), look(exact, *shots), strict=True):
+        assert apart(fast, slow) < 0.02
+
+
+def test_alone_recorded_and_in_a_batch(warm: tuple[ModelRunner, int, model_loader.PictureSpec]) -> None:
+    runner = warm[0]
+    shots = [pictures(10 * n, 3, 6, 8) for n in range(40)]
+    together = look(runner, *shots)
+    backbone = runner.backbone
+    assert isinstance(backbone, Qwen2VL)
+    for shot, answer in zip(shots[:4], together, strict=False):  # from the third on, by a recorded graph
+        assert apart(look(runner, shot)[0], answer) < 0.02
+    assert backbone._recorded
+
+
+def test_no_mix_of_sizes_runs_out_of_memory(warm: tuple[ModelRunner, int, model_loader.PictureSpec]) -> None:
+    runner, budget, spec = warm
+    random = np.random.default_rng(3)
+    most = spec.max_tokens(256)
+    for _ in range(5):
+        shots, left = [], budget
+        while True:
+            rows = int(random.integers(1, 20))
+            columns = int(random.integers(1, max(2, most // rows)))
+            cost = 3 * rows * columns + runner.text_tokens(3)
+            if cost > left:
+                break
+            left -= cost
+            shots.append(ShotPictures((np.full((28 * rows, 28 * columns, 3), len(shots) % 256, np.uint8),) * 3))
+        assert len(look(runner, *shots)) == len(shots)
+    free, total = torch.cuda.mem_get_info()
+    assert free > 0.05 * total
