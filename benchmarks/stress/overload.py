@@ -15,7 +15,7 @@ BATCH_SHOTS = 8
 BATCH_SECONDS = 0.4
 SHOTS_A_SECOND = BATCH_SHOTS / BATCH_SECONDS
 QUEUE = 100
-FULL_QUEUE_SECONDS = (QUEUE + 2 * BATCH_SHOTS) / SHOTS_A_SECOND  # one batch in hand, and the own one
+AHEAD = QUEUE + 2 * BATCH_SHOTS  # of a shot that is the last in a full queue: a batch in hand, and its own
 TIMES = 4
 PLAN = {"seconds": BATCH_SECONDS, "batch_tokens": BATCH_SHOTS}  # each picture costs one token
 
@@ -35,10 +35,11 @@ def _overload(seconds: float) -> list[Bar]:
     refused = [answer for answer in answers if answer.status != 200]
     bad = [answer.status for answer in refused if answer.status != 503 or int(answer.headers.get("retry-after", 0)) < 1]
     name = f"{TIMES} times the load for {seconds:.0f} s ({len(taken)} taken, {len(refused)} refused)"
-    in_time = 1.5 * FULL_QUEUE_SECONDS
+    # At the rate that was reached: a busy machine is slower than the engine.
+    full_queue = AHEAD * seconds / max(1, len(taken) - QUEUE)
     return [
         none_of(name, "refusal but 503 with Retry-After", bad),
-        at_most(f"{name}: answers, 99th percentile", percentile(taken, 99), in_time, "s (1.5 full queues)"),
+        at_most(f"{name}: answers, 99th percentile", percentile(taken, 99), 1.5 * full_queue, "s (1.5 full queues)"),
         at_most(f"{name}: refusals, median", percentile([each.seconds for each in refused], 50), 0.05, "s"),
         at_most(f"{name}: /health, 99th percentile", percentile(health.seconds, 99), 0.05, "s"),
         none_of(f"{name}: {len(health.seconds)} health checks", "failure", health.failures),

@@ -68,14 +68,15 @@ def test_a_fault_at_every_call(
 
 
 @pytest.mark.parametrize("fault", ["spin", "hang", "stop"])
-def test_a_stuck_look_is_noticed_within_five_seconds_and_its_shots_are_answered(
+def test_a_stuck_look_is_noticed_and_its_shots_are_answered(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str
 ) -> None:
     async def scenario(engine: LocalEngine) -> None:
         # The first batch of a size is given more time; this one is its second.
         assert isinstance(await engine.look(SHOT), ShotReading)
         looking = asyncio.create_task(engine.look(SHOT))
-        assert await until(engine, Status.DEGRADED) < 8  # 5, and what a busy machine adds
+        # 5 s where the machine does nothing else, which test_watchdog holds on a clock of its own.
+        assert await until(engine, Status.DEGRADED) < 30
         assert isinstance(await looking, ShotReading)
         assert engine.status is Status.HEALTHY
 
