@@ -28,6 +28,10 @@ class RequestNotes:
         self.error: str | None = None
 
 
+# Of the request that the current task works for; a task that another one makes works for the same.
+_NOTES: ContextVar[RequestNotes | None] = ContextVar("notes", default=None)
+
+
 class Metrics:
     """The counters of one app. Each app has its own registry, so that tests can run several.
 
@@ -60,7 +64,6 @@ class Metrics:
             "qwen_gpu_memory_bytes", "GPU memory that an engine process holds", ["engine"], registry=registry
         )
         self._lost = Counter("qwen_engines_lost", "Engine processes that died or were stuck", registry=registry)
-        self._notes: ContextVar[RequestNotes | None] = ContextVar("notes", default=None)
 
     def text(self, queue_depth: int) -> bytes:
         """Everything in Prometheus' text format."""
@@ -70,7 +73,7 @@ class Metrics:
     def note(self) -> RequestNotes:
         """Begin to take notes for the request that this task and its subtasks work for."""
         notes = RequestNotes()
-        self._notes.set(notes)
+        _NOTES.set(notes)
         return notes
 
     @contextmanager
@@ -82,13 +85,13 @@ class Metrics:
         finally:
             seconds = time.perf_counter() - began
             self._stages.labels(name).observe(seconds)
-            if notes := self._notes.get():
+            if notes := _NOTES.get():
                 notes.stages[name] = max(seconds, notes.stages.get(name, 0.0))
 
     def shot(self, outcome: str) -> None:
         """Count a shot of the current request: `ok`, or its error's type."""
         self._shots.labels(outcome).inc()
-        if notes := self._notes.get():
+        if notes := _NOTES.get():
             notes.outcomes[outcome] = notes.outcomes.get(outcome, 0) + 1
 
     def request(self, route: str, status: int, seconds: float | None, error: str | None) -> None:
