@@ -19,8 +19,8 @@ GRIDS = ((8, 8), (8, 16), (16, 16), (16, 32), (32, 32))
 ATTRIBUTES = (6, 12, 24, 38, 64)
 CAPTIONS = (8, 16, 24, 48, 64)
 ROWS, COLUMNS = 12, 21
-# Names of more attributes: words that are one token of the bundled tokenizer, as common words are of Qwen's. Every other
-# one is made of two, so that they are as long as the six that the server asks by default.
+# Names of more attributes: words that are one token of the bundled tokenizer, as common words are of Qwen's. Every
+# other one is made of two, so that they are as long as the six that the server asks by default.
 WORDS = [
     "wonder",
     "energy",
@@ -79,6 +79,7 @@ WORDS = [
     "face",
     "body",
     "mouth",
+    "knife",
 ]
 MORE = "from none to very much"
 REPEATS = 2

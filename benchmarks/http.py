@@ -1,7 +1,7 @@
 """The whole server over HTTP, from base64 JPEG to JSON: `python -m benchmarks.http --shots 1000 --model FOLDER`.
 
 The server runs in a process of its own, started as users start it. A film of shots, each of five 720p JPEG frames and
-audio features, is sent in batches of 10 from 8 connections, then in batches of 1 from 80, then one shot alone again and
+audio features, is sent in batches of 10 from 8 connections and from 24, then in batches of 1 from 80, then one shot alone again and
 again; meanwhile another process asks /health ten times a second. `--fixed-cost MS` puts an engine of that cost a batch
 behind the real server, so that the server's own limit is seen. Other settings: variables, as in config.yaml.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
 BUNDLED = "models/qwen2-vl-film-tiny"
-BATCH, BATCH_CONNECTIONS = 10, 8
+BATCH, BATCH_CONNECTIONS, MORE_CONNECTIONS = 10, 8, 24
 ONES_CONNECTIONS = 80
 ALONE = 50
 HEALTH_SECONDS = 0.1
@@ -182,6 +182,9 @@ def measure(server: Server, count: int, repeats: int) -> dict[str, Round]:
     return {
         f"batches of {BATCH}, {BATCH_CONNECTIONS} connections": send_all(
             server, "/analyze_batch", batches, BATCH_CONNECTIONS
+        ),
+        f"batches of {BATCH}, {MORE_CONNECTIONS} connections": send_all(
+            server, "/analyze_batch", batches, MORE_CONNECTIONS
         ),
         f"batches of 1, {ONES_CONNECTIONS} connections": send_all(server, "/analyze_batch", ones, ONES_CONNECTIONS),
         "one shot alone": send_all(server, "/analyze", [single(1, shots)] * repeats, 1),

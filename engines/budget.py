@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from engines.runner import ModelRunner
     from model_loader import LoadedModel
 
-# About 110 shots of three full pictures and six attributes: beyond that a batch only takes longer (benchmarks/README).
-MOST_TOKENS = 98_304
+# About 110 shots of three full pictures and six attributes, or 60 with 38: beyond that a batch only takes longer
+# (benchmarks/README.md).
+MOST_TOKENS = 131_072
 # What a model of several GPUs, or of a family that pads its batches, gets: some 30 of those shots.
 PADDED_TOKENS = 36_864
 

@@ -189,9 +189,11 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     from engines.budget import find_room
     from engines.runner import ModelRunner
 
+    began = time.monotonic()
     folder = model_loader.find_files(settings.model.name)
     plan = model_loader.make_plan(settings.model, folder)
     loaded = model_loader.load(settings.model, folder, plan, rank)
+    loaded_at = time.monotonic()
     runner = ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens)
     spec = loaded.pictures
     room = find_room(loaded, runner, settings.model.max_frame_tokens)
@@ -201,6 +203,7 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     if isinstance(answer, QwenShotsError):
         # Else the server would be healthy and every shot an error.
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
+    log.info("weights loaded in %.1f s, warm after %.1f s more", loaded_at - began, time.monotonic() - loaded_at)
     info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
     question_tokens = runner.text_tokens(2) - runner.text_tokens(1)
     text_tokens = runner.text_tokens(1) - question_tokens

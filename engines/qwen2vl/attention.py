@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from engines.qwen2vl import fused
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -86,6 +88,27 @@ def attend_alike(query: Tensor, key: Tensor, value: Tensor, sequences: int) -> T
     split = (tensor.unflatten(0, (sequences, -1)).transpose(1, 2) for tensor in (query, key, value))
     with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True):
         return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(0, 1)
+
+
+def attend_one(query: Tensor, cache: Tensor, cached: Spans, starts: Tensor) -> Tensor:
+    """One query a sequence over its keys in the cache.
+
+    Flash attention takes five kernels for it, of which three only rearrange, in each layer of each step of a caption.
+
+    Args:
+        query: (sequences, heads, width).
+        cache: (places, 2, key heads, width): keys and values.
+        cached: where each sequence lies there.
+        starts: int32 (sequences + 1,): 0, 1, 2 and so on.
+
+    Returns:
+        The answers, shaped as `query`.
+    """
+    if _is_half_on_gpu(query) and fused.has_triton() and cached.lengths is not None:
+        from engines.qwen2vl import kernels
+
+        return kernels.attend_one(query, cache, cached.starts, cached.lengths)
+    return attend(query, cache[:, 0], cache[:, 1], Spans(starts, 1), cached, causal=False)[0]
 
 
 def _is_half_on_gpu(tensor: Tensor) -> bool:

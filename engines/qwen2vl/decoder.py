@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend
+from engines.qwen2vl.attention import Spans, attend, attend_one
 from engines.qwen2vl.fused import Angles
 
 if TYPE_CHECKING:
@@ -175,14 +175,13 @@ class TextDecoder:
             Logits, (rows, vocabulary).
         """
         angles = self._angles(positions.expand(3, -1))
-        asking = Spans(starts, 1)
         x = self.embed(ids)
         change = torch.zeros_like(x)
         for number, layer in enumerate(self._layers):
             x, normed = fused.add_rms_norm(x, change, layer.norm, self._eps)
             cache = self.cache[number]
             qkv = self._project(layer, normed, angles, cache, places)
-            answer, _ = attend(qkv[:, : self._heads], cache[:, 0], cache[:, 1], asking, spans, causal=False)
+            answer = attend_one(qkv[:, : self._heads], cache, spans, starts)
             x, change = self._work(layer, x, answer.flatten(1))
         return self.logits(fused.add_rms_norm(x, change, self._norm, self._eps)[1])
 

@@ -30,12 +30,13 @@ def _kernels() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _has_triton() -> bool:
+def has_triton() -> bool:
+    """Whether kernels can be built here."""
     return find_spec("triton") is not None
 
 
 def _fuses(x: Tensor) -> bool:
-    return x.is_cuda and _has_triton()
+    return x.is_cuda and has_triton()
 
 
 def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import model_loader
 from engines.base import ShotPictures, ShotReading
 from engines.budget import find_room
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend, attend_alike
+from engines.qwen2vl.attention import Spans, attend, attend_alike, attend_one
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.runner import ModelRunner
 from settings import Settings
@@ -87,6 +87,20 @@ def test_ragged_attention(asking: list[int], *, causal: bool) -> None:
     torch.testing.assert_close(there.cpu(), here, rtol=0.02, atol=0.02)
     if max(asking) > 1:  # for one query a sequence, flash attention orders its masses otherwise, and nobody reads them
         torch.testing.assert_close(there_mass.cpu(), mass, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16, 70])
+@pytest.mark.parametrize(("heads", "kept", "width"), [(12, 2, 128), (6, 2, 64)])
+def test_one_query_a_row(rows: int, heads: int, kept: int, width: int) -> None:
+    lengths = [1 + (997 * n) % 1200 for n in range(rows)]
+    cached, cached_there = spans([1200] * rows, lengths)
+    query, cache = half(rows, heads, width), half(1200 * rows, 2, kept, width)
+    order = torch.arange(rows + 1, dtype=torch.int32)
+    here = attend_one(query, cache, cached, order)
+    there, there_cache, there_order = on_gpu(query, cache, order)
+    torch.testing.assert_close(
+        attend_one(there, there_cache, cached_there, there_order).cpu(), here, rtol=0.02, atol=0.02
+    )
 
 
 def test_alike_is_ragged_of_one_length() -> None:
