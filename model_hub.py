@@ -151,8 +151,6 @@ def _reason(name: str, error: Exception) -> str:
             return detail
         case HfHubHTTPError():
             return _refusal(name, error)
-        case OfflineModeIsEnabled():
-            return "the variable HF_HUB_OFFLINE forbids it. Unset it to fetch the model."
         case OSError(errno=errno.ENOSPC):
             about = f": {error.strerror}" if isinstance(error, DiskFull) else ""
             return f"the disk is full{about}. Make room, or set HF_HOME to a folder on a larger disk."
@@ -161,7 +159,9 @@ def _reason(name: str, error: Exception) -> str:
         case ValueError():
             return "that is no name of a model. It should look like Qwen/Qwen2-VL-2B-Instruct."
         case _:
-            return f"no connection ({type(error).__name__}). Is there internet, and a proxy where one is needed?"
+            offline = isinstance(error, OfflineModeIsEnabled)
+            remedy = "Unset HF_HUB_OFFLINE." if offline else "Is there internet, and a proxy where one is needed?"
+            return f"no connection ({type(error).__name__}). {remedy}"
 
 
 def _refusal(name: str, error: HfHubHTTPError) -> str:
