@@ -21,66 +21,12 @@ CAPTIONS = (8, 16, 24, 48, 64)
 ROWS, COLUMNS = 12, 21
 # Names of more attributes: words that are one token of the bundled tokenizer, as common words are of Qwen's. Every
 # other one is made of two, so that they are as long as the six that the server asks by default.
-WORDS = [
-    "wonder",
-    "energy",
-    "contrast",
-    "wild",
-    "tender",
-    "cheerful",
-    "intimate",
-    "magic",
-    "power",
-    "pace",
-    "depth",
-    "strain",
-    "hollow",
-    "curious",
-    "dense",
-    "damp",
-    "bright",
-    "shadow",
-    "blood",
-    "fire",
-    "water",
-    "crowd",
-    "urban",
-    "music",
-    "dream",
-    "escape",
-    "shelter",
-    "witness",
-    "flood",
-    "future",
-    "black",
-    "gold",
-    "blue",
-    "pink",
-    "summer",
-    "mist",
-    "wind",
-    "path",
-    "prison",
-    "dragon",
-    "flower",
-    "flight",
-    "edge",
-    "zoom",
-    "color",
-    "full",
-    "very",
-    "card",
-    "medium",
-    "short",
-    "crane",
-    "scale",
-    "swim",
-    "door",
-    "face",
-    "body",
-    "mouth",
-    "knife",
-]
+WORDS = (
+    "wonder energy contrast wild tender cheerful intimate magic power pace depth strain hollow curious dense "
+    "damp bright shadow blood fire water crowd urban music dream escape shelter witness flood future black "
+    "gold blue pink summer mist wind path prison dragon flower flight edge zoom color full very card medium "
+    "short crane scale swim door face body mouth knife "
+).split()
 MORE = "from none to very much"
 REPEATS = 2
 

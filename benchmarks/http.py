@@ -1,9 +1,10 @@
 """The whole server over HTTP, from base64 JPEG to JSON: `python -m benchmarks.http --shots 1000 --model FOLDER`.
 
 The server runs in a process of its own, started as users start it. A film of shots, each of five 720p JPEG frames and
-audio features, is sent in batches of 10 from 8 connections and from 24, then in batches of 1 from 80, then one shot alone again and
-again; meanwhile another process asks /health ten times a second. `--fixed-cost MS` puts an engine of that cost a batch
-behind the real server, so that the server's own limit is seen. Other settings: variables, as in config.yaml.
+audio features, is sent in batches of 10 from 8 connections and from 24, then in batches of 1 from 80, then one shot
+alone again and again; meanwhile another process asks /health ten times a second. `--fixed-cost MS` puts an engine of
+that cost a batch behind the real server, so that the server's own limit is seen. Other settings: variables, as in
+config.yaml.
 """
 
 from __future__ import annotations

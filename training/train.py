@@ -136,7 +136,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["full_rate"]
         score_loss, caption_loss = self.losses(bucket, shots)
-        (score_loss + caption_loss).backward()  # type: ignore[no-untyped-call]
+        (score_loss + caption_loss).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()

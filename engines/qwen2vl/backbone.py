@@ -295,7 +295,8 @@ class Qwen2VL:
                 kept=places[-2:],
             )
         )
-        return self._decoder.cache[:, :count].clone()
+        read: Tensor = self._decoder.cache[:, :count].clone()
+        return read
 
     def _place_instruction(self, at: Tensor) -> None:
         self._decoder.cache[:, at] = self._instruction[:, None]
@@ -326,7 +327,8 @@ def _spans(starts: Tensor, on_host: np.ndarray[Any, Any]) -> Spans:
 
 
 def _cumulated(lengths: Tensor) -> Tensor:
-    return F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    starts: Tensor = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    return starts
 
 
 def _wait_for(device: torch.device) -> None:

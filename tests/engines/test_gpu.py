@@ -36,7 +36,10 @@ def on_gpu(*tensors: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("rows", [1, 7, 33])
 def test_norms_and_gates(width: int, rows: int) -> None:
     steps: list[tuple[Callable[..., object], list[torch.Tensor]]] = [
-        (lambda *a: torch.stack(fused.add_rms_norm(*a, 1e-6)), [half(rows, width), half(rows, width), half(width)]),
+        (
+            lambda x, y, w: torch.stack(fused.add_rms_norm(x, y, w, 1e-6)),
+            [half(rows, width), half(rows, width), half(width)],
+        ),
         (
             lambda *a: torch.stack(fused.add_layer_norm(*a)),
             [half(rows, width), half(rows, width), half(width), half(width)],
@@ -83,7 +86,8 @@ def test_ragged_attention(asking: list[int], *, causal: bool) -> None:
     ask, ask_there = spans(asking)
     seen, seen_there = spans([40, 60], [33, 47])
     here, mass = attend(query, key, value, ask, seen, causal=causal)
-    there, there_mass = attend(*on_gpu(query, key, value), ask_there, seen_there, causal=causal)
+    q, k, v = on_gpu(query, key, value)
+    there, there_mass = attend(q, k, v, ask_there, seen_there, causal=causal)
     torch.testing.assert_close(there.cpu(), here, rtol=0.02, atol=0.02)
     if max(asking) > 1:  # for one query a sequence, flash attention orders its masses otherwise, and nobody reads them
         torch.testing.assert_close(there_mass.cpu(), mass, rtol=1e-3, atol=1e-3)
@@ -176,7 +180,8 @@ def test_no_mix_of_sizes_runs_out_of_memory(warm: tuple[ModelRunner, int, model_
     random = np.random.default_rng(3)
     most = spec.max_tokens(256)
     for _ in range(5):
-        shots, left = [], budget
+        shots: list[ShotPictures] = []
+        left = budget
         while True:
             rows = int(random.integers(1, 20))
             columns = int(random.integers(1, max(2, most // rows)))
