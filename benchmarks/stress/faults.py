@@ -41,7 +41,8 @@ def check(calls: Sequence[int], faults: Sequence[str] = tuple(ONCE)) -> list[Bar
             answers, seconds = _play(fault, [call])
             told = {_told(answer) for answer in answers} - {"ok"} - ONCE[fault]
             wrong += [f"{fault} at call {call}: {' '.join(sorted(told))}"] if told else []
-            slowest = max(slowest, seconds)
+            if call:  # the first batch of a size is given 30 s
+                slowest = max(slowest, seconds)
         if fault in ALWAYS:
             answers, _ = _play(fault, None)
             told = {_told(answer) for answer in answers} - {ALWAYS[fault]}
@@ -49,7 +50,7 @@ def check(calls: Sequence[int], faults: Sequence[str] = tuple(ONCE)) -> list[Bar
     name = f"{len(faults)} faults of an engine, at calls {', '.join(map(str, calls))} and at every call"
     return [
         none_of(f"{name}; {CLIENTS} clients each", "wrong answer", wrong),
-        at_most(f"{name}: the slowest answer", slowest, NOTICED_SECONDS + ALLOWANCE_SECONDS, "s"),
+        at_most(f"{name}: the slowest answer, but for call 0", slowest, NOTICED_SECONDS + ALLOWANCE_SECONDS, "s"),
     ]
 
 
