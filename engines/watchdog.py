@@ -41,7 +41,7 @@ LEAST_LIMIT = Spent(wall=3.5, cpu=1.5)
 # Beyond that, so many times what a batch of its size has taken at most.
 PATIENCE = 4.0
 # The first batch of a size may prepare something: a compiled kernel, a captured graph, a larger cache.
-FIRST_LIMIT = Spent(wall=30.0, cpu=30.0)
+FIRST_LIMIT = Spent(wall=30.0, cpu=10.0)
 # The longest time for a size is forgotten slowly, this share with each batch.
 FORGET = 0.05
 
