@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from qwen_shots.errors import InvalidPicture
@@ -433,6 +433,17 @@ def test_a_png_is_held_to_the_bytes_that_it_unpacks_to(
     words = "damaged or cut short" if fine else "a PNG of too many bytes: at most 99,532,800"
     with pytest.raises(InvalidPicture, match=words):
         decode_picture(base64.b64encode(png_header(*size, depth, colour)).decode(), "images[0]")
+
+
+def test_a_png_with_a_profile_is_held_to_half_of_that() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for options, fine in (({}, True), ({"icc_profile": profile}, False)):
+        buffer = io.BytesIO()
+        Image.new("RGB", (16_000, 1050)).save(buffer, "PNG", compress_level=1, **options)
+        data = buffer.getvalue()
+        cut = data[: data.index(b"IDAT") + 100]
+        with pytest.raises(InvalidPicture, match="cut short" if fine else "half of that with a colour profile"):
+            decode_picture(base64.b64encode(cut).decode(), "images[0]")
 
 
 def test_a_webp_is_held_to_half_the_pixels() -> None:
