@@ -18,7 +18,7 @@ from tests.helpers import wait_until_healthy
 
 CLIENTS = 12
 ALLOWANCE_SECONDS = 8.0  # noticing, the engine's start, and what a busy machine adds
-NOTICED_SECONDS = 5.0 + 2.0  # until it is noticed, and until the next engine has started and answered
+NOTICED_SECONDS = 5.0 + 3.0  # until it is noticed, and until the next engine has started and answered
 # What a client may be told of a fault that comes once, beside a good answer.
 ONCE = {
     "raise": {"shot-failed"}, "cuda": set(), "die": set(), "half": set(), "nan": {"not-a-number"},
