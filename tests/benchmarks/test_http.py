@@ -28,12 +28,15 @@ def test_a_film_before_an_engine_of_fixed_cost(
         "12 batches of 1, 80 connections",
         "2 one shot alone",
     ]
+    loops = []
     for row in rows[2:]:
         seconds, rate, *waits = (float(cell) for cell in row[1:])
         shots, rounding = int(row[0].split()[0]), 0.051  # seconds have one decimal
         assert shots / (seconds + rounding) - rounding <= rate <= shots / max(0.001, seconds - rounding) + rounding
-        assert all(wait >= 0 for wait in waits)
-        assert waits[4] > waits[5] > 0, "the event loop is a part of the server"
+        assert not any(wait < 0 for wait in waits)  # a round that is over before /health was asked twice has none
+        assert waits[4] >= waits[5] >= 0, "the event loop is a part of the server"
+        loops.append(waits[5])
+    assert max(loops) > 0
 
 
 def test_the_bodies_are_shots_of_720p() -> None:
