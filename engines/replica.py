@@ -203,6 +203,7 @@ class Replica:
         match message:
             case Ready():
                 self._answered = self._loop.time()  # it has answered a shot to itself
+                self._watchdog.on_cpu = message.info.device == "cpu"
                 _settle(self._ready, message)
             case Failed(detail):
                 _settle(self._ready, CannotLoad(detail))

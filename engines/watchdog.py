@@ -38,6 +38,9 @@ LEAST_CPU_SECONDS = 0.003  # between two beats; the beats alone use a tenth of t
 # A batch may take this long whatever its size, so that with beat and look a stuck one is noticed within 5 s, also where
 # other work leaves the process half a processor.
 LEAST_LIMIT = Spent(wall=3.5, cpu=1.5)
+# On the CPU nothing waits in a loop for a GPU; but on a busy machine a model's threads may wait for each other in one,
+# and an honest batch then takes ten times as long on both clocks.
+CPU_LEAST_LIMIT = Spent(wall=30.0, cpu=30.0)
 # Beyond that, so many times what a batch of its size has taken at most.
 PATIENCE = 4.0
 # The first batch of a size may prepare something: a compiled kernel, a captured graph, a larger cache.
@@ -74,13 +77,15 @@ class Pace:
         keep = 1 - FORGET
         self._longest[size] = Spent(max(spent.wall, keep * old.wall), max(spent.cpu, keep * old.cpu))
 
-    def limit(self, tokens: int) -> Spent:
+    def limit(self, tokens: int, *, on_cpu: bool = False) -> Spent:
         """What a batch of so many tokens may take."""
         size = tokens.bit_length()
         smaller = max((known for known in self._longest if known <= size), default=None)
         if smaller is None:
-            return FIRST_LIMIT
-        least = LEAST_LIMIT if smaller == size else FIRST_LIMIT
+            return CPU_LEAST_LIMIT if on_cpu else FIRST_LIMIT
+        least = FIRST_LIMIT if smaller < size else LEAST_LIMIT
+        if on_cpu:
+            least = CPU_LEAST_LIMIT
         longest, times = self._longest[smaller], PATIENCE * 2 ** (size - smaller)
         return Spent(max(least.wall, times * longest.wall), max(least.cpu, times * longest.cpu))
 
@@ -90,10 +95,14 @@ class Watchdog:
 
     Args:
         now: this machine's clock, in seconds.
+
+    Attributes:
+        on_cpu: whether the model runs on the CPU.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
+        self.on_cpu = False
         self._pace = Pace()
         self._beat: Beat | None = None
         self._seen: Beat | None = None
@@ -134,7 +143,7 @@ class Watchdog:
             return "it gives no sign of life"
         if self._tokens:
             tokens = max(self._tokens.values())
-            limit = self._pace.limit(tokens)
+            limit = self._pace.limit(tokens, on_cpu=self.on_cpu)
             if (self._clocks() - self._began).beyond(limit):
                 return f"a batch of {tokens} tokens takes longer than {limit.wall:.1f} s"
         return None

@@ -50,7 +50,7 @@ def main(plan: Plan, pipe: Connection, settings: Settings, rank: int) -> None:
     """What the process runs."""
 
     def load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
-        info = EngineInfo(settings.model.name, "cpu")
+        info = EngineInfo(settings.model.name, "fake")
         ready = Ready(info, SPEC, 1, plan.batch_tokens, text_tokens=0, question_tokens=0)
         return OneStep(partial(_look, plan, list(settings.attributes))), ready
 

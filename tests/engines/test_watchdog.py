@@ -76,6 +76,15 @@ def test_a_busy_machine_makes_no_batch_late() -> None:
     assert process.live(14, cpu=0.1) is None
 
 
+def test_on_the_cpu_a_batch_may_take_thirty_seconds_whatever_others_took() -> None:
+    process = Process()
+    process.dog.on_cpu = True
+    process.answer(1000, 0.5, cpu=1)
+    process.dog.begin(0, 1000)
+    assert process.live(30, cpu=2) is None
+    assert process.live(1, cpu=2) is not None
+
+
 def test_threads_beside_make_no_batch_late() -> None:
     process = Process()
     process.answer(1000, 2, cpu=1)
