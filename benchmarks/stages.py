@@ -11,7 +11,8 @@ import analyzer
 import wire
 from benchmarks import limit, prepare
 from engines.base import ShotPictures, ShotReading
-from engines.qwen2vl.backbone import Prepared, Qwen2VL
+from engines.qwen2vl.backbone import Qwen2VL
+from engines.qwen2vl.preparing import Prepared
 from engines.runner import ModelRunner
 from qwen_shots import audio, fusion
 from qwen_shots.schemas import Analysis

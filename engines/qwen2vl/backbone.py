@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +15,10 @@ from engines.qwen2vl.attention import Spans
 from engines.qwen2vl.captions import CaptionWriter
 from engines.qwen2vl.decoder import Reading, TextDecoder
 from engines.qwen2vl.graphs import Recorder
-from engines.qwen2vl.layout import BatchLayout, ShotLayout, lay_out_batch, lay_out_shot
-from engines.qwen2vl.tower import Pixels, VisionTower, gather_pixels
+from engines.qwen2vl.layout import BatchLayout
+from engines.qwen2vl.preparing import Prepared, Preparer
+from engines.qwen2vl.recordings import Recorded, Recordings, Told
+from engines.qwen2vl.tower import VisionTower
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,56 +28,6 @@ if TYPE_CHECKING:
 
 # Rows whose logits over the whole vocabulary are held at once.
 HEAD_ROWS = 1024
-
-# Sizes of shots whose reading stays recorded. A film has one.
-MOST_RECORDED = 4
-MOST_MET = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A batch on the host, ready to go.
-
-    Attributes:
-        sizes: for each shot, its pictures' heights and widths.
-        layout: which token stands where.
-        numbers: the layout's arrays as tensors, by name, and "token_order" of the pixels.
-        pixels: the pictures.
-    """
-
-    sizes: Sequence[tuple[tuple[int, int], ...]]
-    layout: BatchLayout
-    numbers: dict[str, Tensor]
-    pixels: Pixels
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What is known on the device before the captions are written.
-
-    Attributes:
-        chances: float32 (questions, 2, labels).
-        first: (shots,): each caption's first token.
-    """
-
-    chances: Tensor
-    first: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """Reading one shot of certain sizes, as a CUDA graph."""
-
-    numbers: dict[str, Tensor]
-    content: Tensor
-    told: Told
-    graph: torch.cuda.CUDAGraph
-
-    def replay(self, content: Tensor) -> Told:
-        """Read another shot of these sizes."""
-        self.content.copy_(content, non_blocking=True)
-        self.graph.replay()
-        return self.told
 
 
 def serves(model: Any) -> bool:
@@ -110,29 +59,18 @@ class Qwen2VL:
         most_tokens: int,
         stops: Collection[int],
     ) -> None:
-        self._lm = loaded.model
-        self._spec = loaded.pictures
         self._questions = questions
-        self._room = max(1, most_tokens)
         self._most_tokens = most_tokens
-        self._labels = torch.tensor([*questions.wholes, *questions.digits])
-        self._stops = stops
-        self._shot = lru_cache(maxsize=256)(self._lay_out_shot)
-        prefix = questions.prefix([1])
-        self._shared = prefix.index(questions.image_token)
-        self._tower = VisionTower(self._lm.model.visual, loaded.pictures)
-        self._decoder = TextDecoder(self._lm)
+        on_gpu = bool(loaded.model.get_input_embeddings().weight.is_cuda)
+        self._preparer = Preparer(loaded.model, loaded.pictures, questions, max(1, most_tokens), pinned=on_gpu)
+        self._tower = VisionTower(loaded.model.model.visual, loaded.pictures)
+        self._decoder = TextDecoder(loaded.model)
         self._writer = CaptionWriter(self._decoder, most_tokens, stops)
+        self._recorder = Recorder() if on_gpu else None
+        self._recordings = Recordings()
         self._longest = 0
-        self._recorder = Recorder() if self._on_gpu else None
-        self._recorded: OrderedDict[tuple[tuple[int, int], ...], Recorded] = OrderedDict()
-        self._met: set[tuple[tuple[int, int], ...]] = set()
-        self._labels = self._labels.to(self._decoder.device)
-        self._instruction = self._read_instruction(prefix[: self._shared])
-
-    @property
-    def _on_gpu(self) -> bool:
-        return bool(self._lm.get_input_embeddings().weight.is_cuda)
+        self._labels = torch.tensor([*questions.wholes, *questions.digits], device=self.device)
+        self._instruction = self._read_instruction(self._preparer.instruction)
 
     def warm_up(self, shots: Sequence[ShotPictures], tokens: int, longest: int) -> None:
         """Reserve, compile and record what the first shots would otherwise wait for."""
@@ -144,26 +82,13 @@ class Qwen2VL:
 
     def _reserve(self, tokens: int) -> None:
         self._decoder.reserve(tokens)
-        self._recorded.clear()
+        self._recordings.clear()
         if self._recorder and self._writer.recorded:
             self._writer.record(self._recorder, self._longest)
 
     def prepare(self, shots: Sequence[ShotPictures]) -> Prepared:
-        """Everything that the host does for a batch. No device is touched, so it may run beside another batch."""
-        sizes = [tuple((p.shape[0], p.shape[1]) for p in shot.pictures) for shot in shots]
-        layout = lay_out_batch([self._shot(each) for each in sizes], shared=self._shared, room=self._room)
-        arrays = {field.name: getattr(layout, field.name) for field in fields(layout)}
-        numbers = {
-            name: torch.from_numpy(np.ascontiguousarray(array))
-            for name, array in arrays.items()
-            if isinstance(array, np.ndarray)
-        }
-        pictures = [picture for shot in shots for picture in shot.pictures]
-        pixels = gather_pixels(pictures, self._spec, pinned=self._on_gpu)
-        numbers["token_order"] = pixels.token_order
-        if self._on_gpu:
-            numbers = {name: tensor.pin_memory() for name, tensor in numbers.items()}
-        return Prepared(sizes, layout, numbers, pixels)
+        """Everything that the host does for a batch."""
+        return self._preparer.prepare(shots)
 
     @torch.inference_mode()
     def run(self, batch: Prepared, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
@@ -218,20 +143,10 @@ class Qwen2VL:
         return self._writer.write(first, numbers["next_positions"], starts[:-1], filled)
 
     def _find_recorded(self, batch: Prepared) -> Recorded | None:
-        """One shot alone is bound by launches, and with the same sizes they are the same each time."""
-        if self._recorder is None or len(batch.sizes) > 1:
+        recorder = self._recorder
+        if recorder is None or len(batch.sizes) > 1:
             return None
-        (sizes,) = batch.sizes
-        if sizes in self._recorded:
-            self._recorded.move_to_end(sizes)
-        elif sizes in self._met:  # worth it from the second time on
-            self._recorded[sizes] = self._record(batch, self._recorder)
-            if len(self._recorded) > MOST_RECORDED:
-                self._recorded.popitem(last=False)
-        if len(self._met) > MOST_MET:
-            self._met.clear()
-        self._met.add(sizes)
-        return self._recorded.get(sizes)
+        return self._recordings.find(batch.sizes[0], lambda: self._record(batch, recorder))
 
     def _record(self, batch: Prepared, recorder: Recorder) -> Recorded:
         numbers = self.to_device(batch)
@@ -246,29 +161,6 @@ class Qwen2VL:
         """Of the labels, among the whole vocabulary: float32 (rows, labels)."""
         mass = torch.cat([self._decoder.log_mass(rows) for rows in hidden.split(HEAD_ROWS)])
         return torch.exp(self._decoder.exact_logits(hidden, self._labels) - mass[:, None])
-
-    def _lay_out_shot(self, sizes: tuple[tuple[int, int], ...]) -> ShotLayout:
-        """Depends on the pictures' sizes alone, and a film has one size."""
-        patch = self._spec.patch
-        grids = [(1, height // patch, width // patch) for height, width in sizes]
-        prefix = self._questions.prefix([rows * columns // self._spec.merge**2 for _, rows, columns in grids])
-        ids = torch.tensor([prefix])
-        positions, _ = self._lm.model.get_rope_index(
-            input_ids=ids,
-            mm_token_type_ids=(ids == self._questions.image_token).int(),
-            image_grid_thw=torch.tensor(grids),
-            attention_mask=torch.ones_like(ids),
-        )
-        branches = self._questions.branches(len(sizes))
-        a_picture = len(branches) // len(sizes)
-        return lay_out_shot(
-            prefix,
-            positions[:, 0].numpy(),
-            self._questions.caption_cue,
-            [branches[at : at + a_picture] for at in range(0, len(branches), a_picture)],
-            shared=self._shared,
-            image_token=self._questions.image_token,
-        )
 
     @torch.inference_mode()
     def _read_instruction(self, ids: Sequence[int]) -> Tensor:

@@ -15,8 +15,6 @@ import triton.language as tl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engines.qwen2vl.fused import Angles
-
 FLAT_BLOCK = 4096
 WIDE_BLOCK = 2048
 KEY_BLOCK = 64
@@ -203,7 +201,7 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x
 
 
-def turn(x: Tensor, angles: Angles, turned: int, cache: Tensor | None, places: Tensor | None) -> None:
+def turn(x: Tensor, angles: tuple[Tensor, Tensor], turned: int, cache: Tensor | None, places: Tensor | None) -> None:
     """`fused.turn`."""
     rows, heads, width = x.shape
     kept = 0 if cache is None else heads - turned
