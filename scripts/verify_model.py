@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import sys
 import time
-
-import numpy as np
-from PIL import Image
+from pathlib import Path
 
 from analyzer import ShotAnalyzer
 from engines.base import Status
@@ -19,6 +16,7 @@ from qwen_shots.schemas import Analysis, Shot
 from settings import Settings, load_settings
 
 POLL_SECONDS = 0.1
+FRAME = Path(__file__).parent.parent / "samples" / "frames" / "face-1.jpg"
 
 
 def main() -> int:
@@ -31,7 +29,7 @@ def main() -> int:
         print(f"ERROR: {error.detail}", file=sys.stderr)
         return 1
     scores = ", ".join(f"{name} {score:.2f}" for name, score in analysis.attributes.items())
-    print(f'a grey frame on {device}: "{analysis.caption}" ({scores}); {time.monotonic() - began:.0f} s with loading')
+    print(f'a film frame on {device}: "{analysis.caption}" ({scores}); {time.monotonic() - began:.0f} s with loading')
     return 0
 
 
@@ -51,11 +49,8 @@ async def _analyze(settings: Settings) -> tuple[Analysis, str | None]:
 
 
 def _frame() -> Shot:
-    """One frame that fades from black to white."""
-    fade = np.tile(np.linspace(0, 255, 448, dtype=np.uint8), (252, 1))
-    buffer = io.BytesIO()
-    Image.fromarray(fade).convert("RGB").save(buffer, "PNG")
-    picture = base64.b64encode(buffer.getvalue()).decode()
+    """A frame of a film (samples/ATTRIBUTION.md)."""
+    picture = base64.b64encode(FRAME.read_bytes()).decode()
     return Shot.model_validate({"shot_id": 1, "images": [picture], "start_time": 0.0, "end_time": 1.0, "duration": 1.0})
 
 

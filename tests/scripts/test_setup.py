@@ -64,7 +64,7 @@ def assert_failed(done: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_the_demo_verifies_the_bundled_model_once(setup: Setup) -> None:
     first = setup("--demo")
     assert first.returncode == 0, first.stderr
-    for word in ("Python: 3.", "CUDA: ", f"model: {BUNDLED}", "a grey frame on", "ready: ./start_server.sh --demo"):
+    for word in ("Python: 3.", "CUDA: ", f"model: {BUNDLED}", "a film frame on", "ready: ./start_server.sh --demo"):
         assert word in first.stdout
     began = time.monotonic()
     second = setup("--demo")
@@ -77,7 +77,7 @@ def test_a_model_is_fetched_and_verified_once(setup: Setup) -> None:
     with running_hub(Hub("studio/shots", ROOT / BUNDLED)) as hub:
         first = setup(QWEN_SERVER__MODEL__NAME=hub.name, HF_ENDPOINT=hub.url)
         assert first.returncode == 0, first.stderr
-        assert "a grey frame on" in first.stdout
+        assert "a film frame on" in first.stdout
         hub.asked.clear()
         second = setup(QWEN_SERVER__MODEL__NAME=hub.name, HF_ENDPOINT=hub.url)
     assert (second.returncode, "verified before" in second.stdout, hub.asked) == (0, True, [])
