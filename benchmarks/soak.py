@@ -135,6 +135,8 @@ def main(arguments: Sequence[str]) -> int:
     with target(None, **own) as server:
         bars = asyncio.run(run(server, 60 * asked.minutes, asked.clients, asked.pause))
         lost = server.count("qwen_engines_lost_total")
+        lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        print(*(line for line in lines if " ERROR engines." in line), sep="\n")
     bars.append(none_of("engines", "engine lost", ["lost"] * int(lost)))
     print(f"{asked.minutes:g} minutes, load {os.getloadavg()[0]:.1f} at the end\n\n{table(bars)}")
     return 0 if all(bar.held for bar in bars) else 1
