@@ -190,6 +190,11 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
     where: dict[str, Any] = {}
     if plan.device == "cuda":
         where["device_map"] = "auto" if plan.shard else {"": rank}
+        if not plan.shard:
+            import torch
+
+            # Kernels and graphs of our own go to the current device, wherever their tensors are.
+            torch.cuda.set_device(rank)
     if settings.dtype == "float16" and rank == 0:
         log.warning("model.dtype is float16: Qwen2-VL overflows in it on some inputs; bfloat16 or float32 do not")
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.qwen2vl.backbone import HEAD_ROWS
 from engines.qwen2vl.tower import CHUNK_PATCHES
+from qwen_shots.fusion import KEY_FRAMES
 
 if TYPE_CHECKING:
     from engines.runner import ModelRunner
@@ -20,7 +21,6 @@ PADDED_TOKENS = 36_864
 
 # Of the free memory, the share that is counted on: the allocator leaves gaps.
 SHARE = 0.85
-KEY_FRAMES = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ class HasValue(Protocol):
         """Expected value of the answer, 0..1."""
 
 
+KEY_FRAMES = 3
+"""So many pictures of a shot the model sees at most."""
+
+
 def key_frame_indices(count: int) -> tuple[int, ...]:
     """Which of `count` frames the model sees: the first, the middle and the last, or all when there are three or fewer.
 
@@ -52,7 +56,7 @@ def key_frame_indices(count: int) -> tuple[int, ...]:
     """
     if count < 1:
         raise ValueError("a shot has at least one frame")
-    return tuple(range(count)) if count <= 3 else (0, count // 2, count - 1)
+    return tuple(range(count)) if count <= KEY_FRAMES else (0, count // 2, count - 1)
 
 
 def key_frame_weights(count: int) -> tuple[float, ...]:

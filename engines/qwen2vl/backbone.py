@@ -39,7 +39,7 @@ def serves(model: Any) -> bool:
     devices = {weight.device for weight in model.parameters()}
     plain_rope = text.rope_parameters.get("rope_type") in ("default", "mrope")
     plain_acts = text.hidden_act == "silu" and vision.hidden_act == "quick_gelu"
-    return len(devices) == 1 and plain_rope and plain_acts and not text.use_sliding_window
+    return len(devices) == 1 and plain_rope and plain_acts and not getattr(text, "use_sliding_window", False)
 
 
 class Qwen2VL:

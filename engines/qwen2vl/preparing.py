@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from engines.base import ShotPictures
 from engines.qwen2vl.layout import BatchLayout, ShotLayout, lay_out_batch, lay_out_shot
 from engines.qwen2vl.tower import Pixels, gather_pixels
+from qwen_shots.fusion import KEY_FRAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +46,10 @@ class Prepared:
     pixels: Pixels
 
 
+def _are_alike(ids: tuple[int, ...]) -> bool:
+    return len(set(ids)) == 1
+
+
 class Preparer:
     """Lays batches out.
 
@@ -64,8 +70,9 @@ class Preparer:
         self._questions = questions
         self._room = room
         self._pinned = pinned
-        prefix = questions.prefix([1])
-        self.instruction = prefix[: prefix.index(questions.image_token)]
+        prefixes = [questions.prefix([1] * pictures) for pictures in range(1, KEY_FRAMES + 1)]
+        text = prefixes[0][: prefixes[0].index(questions.image_token)]
+        self.instruction = [ids[0] for ids in takewhile(_are_alike, zip(text, *prefixes, strict=False))]
         self._shot = lru_cache(maxsize=MOST_LAYOUTS)(self._lay_out_shot)
 
     def prepare(self, shots: Sequence[ShotPictures]) -> Prepared:
