@@ -164,7 +164,8 @@ class LocalEngine:
 
     async def _serve_until_lost(self, replica: Replica, budget: int) -> None:
         """Serve, and notice a death also while there is nothing to do."""
-        lanes = [self._serve(replica, budget) for _ in range(LANES)]
+        held: list[list[Pending]] = []
+        lanes = [self._serve(replica, budget, held) for _ in range(LANES)]
         tasks = [asyncio.create_task(work) for work in (*lanes, replica.wait_lost(), replica.watch())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -172,21 +173,22 @@ class LocalEngine:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # Whatever went wrong, nobody may wait for ever. Not before all lanes have ended: one that still waits for
+            # shots would hand these to the engine that has just been lost.
+            for batch in reversed(held):
+                self._queue.give_back(batch)
         raise EngineLost("the engine process ended")
 
-    async def _serve(self, replica: Replica, budget: int) -> None:
-        """Hand the replica batches until it is lost, whenever it is this lane's turn."""
+    async def _serve(self, replica: Replica, budget: int, held: list[list[Pending]]) -> None:
+        """Hand the replica batches until it is lost, whenever it is this lane's turn; `held` are those in hand."""
         while True:
             await replica.wait_turn()
             batch: list[Pending] = await self._queue.take(budget)
+            held.append(batch)
             tokens = sum(pending.tokens for pending in batch)
             began = time.monotonic()
-            try:
-                answers = await replica.run([pending.shot for pending in batch], tokens)
-            except BaseException:
-                # Whatever went wrong, nobody may wait for ever.
-                self._queue.give_back(batch)
-                raise
+            answers = await replica.run([pending.shot for pending in batch], tokens)
+            held.remove(batch)
             for pending, answer in zip(batch, answers, strict=True):
                 pending.settle(answer)
             self._queue.measured(len(batch), tokens, time.monotonic() - began)

@@ -302,14 +302,53 @@ def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -
         async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
             raise MemoryError
 
+        async def wait_lost(self) -> None:
+            await asyncio.Event().wait()
+
+        async def watch(self) -> None:
+            await asyncio.Event().wait()
+
     async def scenario() -> None:
         engine = LocalEngine(settings)
         answer = engine._queue.put(SHOT, 1)
         for waiting in (1, 0):
-            with pytest.raises(MemoryError):
-                await engine._serve(NoMemory(), 10)  # type: ignore[arg-type]
+            with pytest.raises(EngineLost, match="ended"):
+                await engine._serve_until_lost(NoMemory(), 10)  # type: ignore[arg-type]
             assert engine.queue_depth == waiting
         with pytest.raises(EngineLost, match="twice"):
             await answer
+
+    asyncio.run(scenario())
+
+
+def test_shots_of_a_lost_engine_do_not_go_back_to_it(settings: Settings) -> None:
+    handed: list[int] = []
+
+    class Dying:
+        """Loses its first batch while the other lane waits for shots."""
+
+        async def wait_turn(self) -> None:
+            pass
+
+        async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
+            handed.append(len(shots))
+            await asyncio.sleep(0.05)
+            raise EngineLost("it died")
+
+        async def wait_lost(self) -> None:
+            await asyncio.Event().wait()
+
+        async def watch(self) -> None:
+            await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        answer = engine._queue.put(SHOT, 1)
+        with pytest.raises(EngineLost, match="ended"):
+            await engine._serve_until_lost(Dying(), 10)  # type: ignore[arg-type]
+        assert handed == [1]
+        assert engine.queue_depth == 1
+        assert not answer.done()
+        answer.cancel()
 
     asyncio.run(scenario())

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers import ROOT, free_port, server_environment
 
-PARTS = ("*.py", "*.sh", "config.yaml", "requirements*", "engines", "qwen_shots", "scripts", "models")
+PARTS = ("*.py", "*.sh", "config.yaml", "requirements*", "engines", "qwen_shots", "samples", "scripts", "models")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
