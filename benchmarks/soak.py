@@ -28,6 +28,8 @@ from tests.helpers import shot
 SAMPLE_SECONDS = 5.0
 WARM_UP_SHARE = 0.2
 WARM_UP_MOST_SECONDS = 180.0
+# First, for a moment, as many clients as fill the server's pools: their threads come when they are needed and stay.
+CROWD, CROWD_SECONDS = 24, 10.0
 MAY_GROW_PERCENT = 5.0
 LEAVE_SHARE = 0.02
 MALFORMED_SHARE = 0.1
@@ -112,6 +114,7 @@ def judge(samples: Sequence[Mapping[str, Sample]]) -> list[Bar]:
 async def run(server: Target, seconds: float, clients: int, pause: float) -> list[Bar]:
     """Warm up, then play and watch."""
     warm_up = min(WARM_UP_MOST_SECONDS, seconds * WARM_UP_SHARE)
+    await traffic(server, min(warm_up, CROWD_SECONDS), CROWD, 0)
     await traffic(server, warm_up, clients, pause)
     (good, bad), samples = await asyncio.gather(traffic(server, seconds, clients, pause), watch(server, seconds))
     wrong = [answer.status for answer in good if answer.status != 200]
