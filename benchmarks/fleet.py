@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import simpy
 
-GPU_BATCH = 30  # shots that a batch on a GPU holds, about (engines/worker.py)
+GPU_BATCH = 30  # shots that a batch on a GPU holds, about; 110 at most (engines/budget.py)
 IN_FLIGHT = 3  # batches in hand for each GPU: one on it, the next ready, one on its way
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 

@@ -50,7 +50,8 @@ def warm_runner(
     """A runner as the engine process has it, and how many tokens its batches hold."""
     runner = ModelRunner(loaded, attributes, caption)
     room = find_room(loaded, runner, ROWS * COLUMNS)
-    runner.backbone.warm_up([probe_shot(loaded.pictures)], room.batch_tokens, room.longest_shot)
+    runner.look([probe_shot(loaded.pictures)])
+    runner.backbone.warm_up(room.batch_tokens, room.longest_shot)
     return runner, room.batch_tokens
 
 

@@ -20,7 +20,7 @@ from settings import Settings, load_settings
 from tests.engines.fake_gpus import SIDE, fake_gpus
 from tests.helpers import BUNDLED
 
-BATCH = 30  # shots of three full pictures that a batch on a GPU holds, about (engines/worker.py)
+BATCH = 30  # shots of three full pictures that a batch on a GPU holds, about; 110 at most (engines/budget.py)
 SHOT = ShotPictures((np.zeros((SIDE, SIDE, 3), np.uint8),))
 
 

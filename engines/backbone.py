@@ -33,11 +33,10 @@ class Answers:
 class Backbone(Protocol):
     """A model's forward passes. Implementations: `engines.qwen2vl` and, for whatever else there is, `engines.stock`."""
 
-    def warm_up(self, shots: Sequence[ShotPictures], tokens: int, longest: int) -> None:
-        """Do what the first batch would otherwise wait for.
+    def warm_up(self, tokens: int, longest: int) -> None:
+        """After a first look: do what full batches would otherwise wait for.
 
         Args:
-            shots: something to look at.
             tokens: what a batch will hold at most.
             longest: what a shot will have at most. More is answered too, only more slowly.
         """

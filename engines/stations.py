@@ -85,7 +85,7 @@ def pass_through(stations: Stations, jobs: Iterable[Job]) -> None:
             job, batch = arrived
             ran, blamed = _run(stations, job, batch)
             if ran is None:
-                job.done(blamed or _answer_halves(stations, job.shots))
+                job.done(blamed or _answer_halves(whole(stations), job.shots))
             else:
                 finisher.submit(_finish, stations, job, batch, ran)
 
@@ -120,13 +120,6 @@ def _finish(stations: Stations, job: Job, batch: Any, ran: Any) -> None:
     job.done(answers)
 
 
-def _answer_halves(stations: Stations, shots: Sequence[ShotPictures]) -> list[Answer]:
-    gc.collect()
-    half = len(shots) // 2
-    look = whole(stations)
-    return [*answer_all(look, shots[:half]), *answer_all(look, shots[half:])]
-
-
 def whole(stations: Stations) -> Look:
     """All three stations in one."""
 
@@ -150,6 +143,10 @@ def answer_all(look: Look, shots: Sequence[ShotPictures]) -> list[Answer]:
         if len(shots) == 1:
             return [_blame(error)]
     # Outside the except block: there the exception would still hold the failed batch's memory.
+    return _answer_halves(look, shots)
+
+
+def _answer_halves(look: Look, shots: Sequence[ShotPictures]) -> list[Answer]:
     gc.collect()
     half = len(shots) // 2
     return [*answer_all(look, shots[:half]), *answer_all(look, shots[half:])]

@@ -74,9 +74,8 @@ class Stock:
         names = inspect.signature(self._lm.model.language_model.forward).parameters
         self._cache_name = "cache" if "cache" in names else "past_key_values"
 
-    def warm_up(self, shots: Sequence[ShotPictures], tokens: int, longest: int) -> None:
-        """Look once."""
-        self.run(self.prepare(shots))
+    def warm_up(self, tokens: int, longest: int) -> None:
+        """Nothing is kept ready."""
 
     def prepare(self, shots: Sequence[ShotPictures]) -> Prompts:
         """Everything that the host does for a batch."""

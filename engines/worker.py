@@ -198,11 +198,11 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     spec = loaded.pictures
     room = find_room(loaded, runner, settings.model.max_frame_tokens)
     tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else room.batch_tokens
-    runner.backbone.warm_up([probe_shot(spec)], max(tokens, room.longest_shot), room.longest_shot)
     (answer,) = runner.look([probe_shot(spec)])
     if isinstance(answer, QwenShotsError):
         # Else the server would be healthy and every shot an error.
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
+    runner.backbone.warm_up(max(tokens, room.longest_shot), room.longest_shot)
     log.info("weights loaded in %.1f s, warm after %.1f s more", loaded_at - began, time.monotonic() - loaded_at)
     info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
     question_tokens = runner.text_tokens(2) - runner.text_tokens(1)

@@ -72,11 +72,10 @@ class Qwen2VL:
         self._labels = torch.tensor([*questions.wholes, *questions.digits], device=self.device)
         self._instruction = self._read_instruction(self._preparer.instruction)
 
-    def warm_up(self, shots: Sequence[ShotPictures], tokens: int, longest: int) -> None:
-        """Reserve, compile and record what the first shots would otherwise wait for."""
+    def warm_up(self, tokens: int, longest: int) -> None:
+        """Reserve and record what full batches would otherwise wait for."""
         self._reserve(tokens)
         self._longest = longest
-        self.run(self.prepare(shots))
         if self._recorder and self._most_tokens > 1:
             self._writer.record(self._recorder, longest)
 

@@ -93,6 +93,7 @@ class CaptionWriter:
         self._graphs.clear()
         for rows in reversed(GRAPH_ROWS):
             state = self._make_state(rows)
+            self._empty(state)
             self._graphs[rows] = state, recorder.record(partial(self._step, state))
 
     def write(self, first: Tensor, positions: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class CaptionWriter:
         def whole(*shape: int, dtype: torch.dtype = torch.long) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=self._decoder.device)
 
-        state = State(
+        return State(
             ids=whole(rows),
             positions=whole(rows),
             places=whole(rows),
@@ -148,8 +149,6 @@ class CaptionWriter:
             ended=whole(rows, dtype=torch.bool),
             rows=torch.arange(rows + 1, dtype=torch.int32, device=self._decoder.device),
         )
-        self._empty(state)
-        return state
 
     def _empty(self, state: State) -> None:
         """Rows without a shot write over and over to the spare place, and have ended."""

@@ -21,7 +21,19 @@ READING = ShotReading("", {})
 SIDE = SPEC.factor  # a picture of this side is one token
 
 
-class FakeGpu:
+class NeverLost:
+    """The part of a replica that notices its end."""
+
+    async def wait_lost(self) -> None:
+        """It is never lost."""
+        await asyncio.Event().wait()
+
+    async def watch(self) -> None:
+        """It is never stuck."""
+        await asyncio.Event().wait()
+
+
+class FakeGpu(NeverLost):
     """What `LocalEngine` asks of a replica.
 
     Args:
@@ -56,14 +68,6 @@ class FakeGpu:
         await self._work(self._rank, len(shots))
         self._turn.release()
         return (READING,) * len(shots)
-
-    async def wait_lost(self) -> None:
-        """It is never lost."""
-        await asyncio.Event().wait()
-
-    async def watch(self) -> None:
-        """It is never stuck."""
-        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Nothing to free."""

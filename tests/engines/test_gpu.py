@@ -128,7 +128,8 @@ def warm(gpu_settings: Settings) -> tuple[ModelRunner, int, model_loader.Picture
     assert loaded.dtype is torch.bfloat16
     runner = ModelRunner(loaded, gpu_settings.attributes, model.max_caption_tokens)
     room = find_room(loaded, runner, model.max_frame_tokens)
-    runner.backbone.warm_up([pictures(0, 1)], room.batch_tokens, room.longest_shot)
+    runner.look([pictures(0, 1)])
+    runner.backbone.warm_up(room.batch_tokens, room.longest_shot)
     return runner, room.batch_tokens, loaded.pictures
 
 

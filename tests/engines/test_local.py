@@ -24,6 +24,7 @@ from engines.scheduler import ShotQueue
 from engines.stations import Answer, answer_all
 from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, OutOfMemory, QueueFull, ShotFailed
 from settings import Settings
+from tests.engines.fake_gpus import NeverLost
 from tests.helpers import LAST_NORM, assert_same, damaged, scene
 
 SHOT = ShotPictures((scene(1, 56, 56),))
@@ -295,18 +296,12 @@ def test_a_model_that_gives_no_numbers_is_not_served(settings: Settings, tmp_pat
 
 
 def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -> None:
-    class NoMemory:
+    class NoMemory(NeverLost):
         async def wait_turn(self) -> None:
             pass
 
         async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
             raise MemoryError
-
-        async def wait_lost(self) -> None:
-            await asyncio.Event().wait()
-
-        async def watch(self) -> None:
-            await asyncio.Event().wait()
 
     async def scenario() -> None:
         engine = LocalEngine(settings)
@@ -324,7 +319,7 @@ def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -
 def test_shots_of_a_lost_engine_do_not_go_back_to_it(settings: Settings) -> None:
     handed: list[int] = []
 
-    class Dying:
+    class Dying(NeverLost):
         """Loses its first batch while the other lane waits for shots."""
 
         async def wait_turn(self) -> None:
@@ -334,12 +329,6 @@ def test_shots_of_a_lost_engine_do_not_go_back_to_it(settings: Settings) -> None
             handed.append(len(shots))
             await asyncio.sleep(0.05)
             raise EngineLost("it died")
-
-        async def wait_lost(self) -> None:
-            await asyncio.Event().wait()
-
-        async def watch(self) -> None:
-            await asyncio.Event().wait()
 
     async def scenario() -> None:
         engine = LocalEngine(settings)
