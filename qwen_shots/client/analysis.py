@@ -1,10 +1,12 @@
 """A whole film: its shots are found, looked at, listened to and sent at the same time, and each answer is stored.
 
-Four stages, each in a thread of its own and each a bounded number of shots ahead of the next:
+Five stages, each in a thread of its own:
 
     find_borders -> stills_of -> features_of -> requests (several at a time) -> the store
 
 Decoding, measuring and waiting for the server all happen outside of Python's lock, so the stages do run side by side.
+Each is a bounded number of shots ahead of the next. Ctrl-C is raised in the main thread, so no answer is ever in that
+one's hands.
 """
 
 from __future__ import annotations
@@ -43,8 +45,9 @@ if TYPE_CHECKING:
 REQUESTS = 4
 # Shots that wait for the next stage. One is about 0.4 MB: five frames and their base64.
 WAITING = 16
-# Found shots are a few numbers each: a film may be cut to its end while its first shots are looked at.
-FOUND_WAITING = 100_000
+# Found shots, and the numbers of stored ones, are small: a film may be cut to its end while its first shots are looked
+# at, and analysed to its end while nobody looks at the answers.
+SMALL_WAITING = 100_000
 
 THUMBNAIL_QUALITY = 80
 
@@ -114,7 +117,7 @@ class FilmRun:
         self._expected = sum(self._is_wanted(shot) for shot in self._known.values())
         self._seconds_found = 0.0
         self._stages: list[Ahead[Any]] = []
-        self._answers: Ahead[list[Answered]] | None = None
+        self._storing: Ahead[list[int]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -147,12 +150,12 @@ class FilmRun:
             ServerError: the server can't be used; what came before is stored.
             StoreError: an answer can't be stored.
         """
-        found = self._stage([self._wanted()], FOUND_WAITING)
+        found = self._stage([self._wanted()], SMALL_WAITING)
         seen = self._stage([self._seen(found)], WAITING)
         prepared = self._stage([self._heard(seen)], WAITING)
-        self._answers = self._stage([self._asked(prepared) for _ in range(REQUESTS)], REQUESTS)
-        while batches := self._answers.take(REQUESTS):
-            yield self._stored(batches)
+        answers = self._stage([self._asked(prepared) for _ in range(REQUESTS)], REQUESTS)
+        self._storing = Ahead([self._stored(answers)], SMALL_WAITING)  # ends after the others: `stop` lets it be
+        yield from self._storing
 
     def stop(self) -> None:
         """Let `answers` end after what is under way."""
@@ -160,11 +163,11 @@ class FilmRun:
             stage.close()
 
     def close(self) -> None:
-        """Stop. What is under way gets GRACE_SECONDS, and what was answered is stored."""
+        """Stop. What is under way gets GRACE_SECONDS to be answered, and is stored."""
         self.stop()
         try:
-            if self._answers and (batches := list(self._answers.rest(GRACE_SECONDS))):
-                self._stored(batches)
+            if self._storing:
+                self._storing.join()
         finally:
             for stage in self._stages[:3]:  # the requests may wait for a dead server
                 stage.join()
@@ -225,7 +228,14 @@ class FilmRun:
                 for each, answer in zip(batch, answers, strict=True)
             ]
 
-    def _stored(self, batches: Iterable[list[Answered]]) -> list[int]:
+    def _stored(self, batches: Ahead[list[Answered]]) -> Iterator[list[int]]:
+        """Stores what comes, all that waits in one transaction; the numbers of its shots."""
+        while some := batches.take(REQUESTS):
+            yield self._store(some)
+        if late := list(batches.rest(GRACE_SECONDS)):  # somebody stopped
+            yield self._store(late)
+
+    def _store(self, batches: Iterable[list[Answered]]) -> list[int]:
         answers = [answer for batch in batches for answer in batch]
         self.store.add_answers(answers)
         return [answer.number for answer in answers]

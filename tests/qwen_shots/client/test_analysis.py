@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import sqlite3
+import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +174,28 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
     assert sum(shot.analysed for shot in stored(tmp_path)) == calls[0]
     monkeypatch.undo()
     assert all(shot.analysed for shot in analyze(film, server.url, key=KEY, folder=tmp_path))
+
+
+@pytest.mark.parametrize("stored_first", [False, True])
+def test_ctrl_c_while_an_answer_is_stored_loses_nothing(
+    film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_first: bool
+) -> None:
+    store = StoreWriter.add_answers
+
+    def interrupted(self: StoreWriter, answers: Sequence[Answered]) -> None:
+        if stored_first:
+            store(self, answers)
+        _thread.interrupt_main()  # raises in the main thread, as soon as that one runs
+        time.sleep(0.05)
+        if not stored_first:
+            store(self, answers)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(StoreWriter, "add_answers", interrupted)
+        list(analyze(film, server.url, key=KEY, folder=tmp_path))
+    assert server.asked
+    list(analyze(film, server.url, key=KEY, folder=tmp_path))
+    assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
 
 
 def test_given_shots(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
