@@ -15,6 +15,7 @@ from typing import Any
 
 from engines import worker
 from engines.base import Observer, ShotPictures
+from engines.messages import receive, send
 from engines.probe import PROBE_TOKENS, probe_shot
 from engines.stations import Answer
 from engines.watchdog import BEAT_SECONDS, Beat, Watchdog
@@ -115,7 +116,7 @@ class Replica:
         self._watchdog.begin(number, tokens)
         try:
             async with self._sending:
-                await asyncio.to_thread(self._pipe.send, Work(number, tuple(shots)))
+                await asyncio.to_thread(send, self._pipe, Work(number, tuple(shots)))
         except (OSError, ValueError):
             self._waiting.pop(number, None)
             raise EngineLost("the engine stopped; it is being started again") from None
@@ -166,7 +167,7 @@ class Replica:
         if self._waiting:
             self._process.kill()  # nobody waits for this batch any more, and a stuck process reads no message
         with contextlib.suppress(OSError):
-            self._pipe.send(None)
+            send(self._pipe, None)
         await asyncio.to_thread(self._process.join, CLOSE_SECONDS)
         if self._process.is_alive():
             self._process.kill()
@@ -191,7 +192,7 @@ class Replica:
         """On a thread of its own: pass messages to the event loop until the process is gone."""
         while True:
             try:
-                message = self._pipe.recv()
+                message = receive(self._pipe)
             except (EOFError, OSError):
                 message = None
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

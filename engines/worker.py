@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from engines.base import EngineInfo, ShotPictures
+from engines.messages import receive, send
 from engines.probe import probe_shot
 from engines.stations import Answer, Job, Stations, pass_through
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
@@ -94,7 +95,7 @@ class _Sender:
 
     def send(self, message: Answers | Beat | Hungry) -> None:
         with self._lock:
-            self._pipe.send(message)
+            send(self._pipe, message)
 
     def beat_for_ever(self) -> None:
         with contextlib.suppress(OSError):  # the server is gone, and the lifeline ends this process
@@ -152,13 +153,13 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
     try:
         stations, ready = _load(settings, rank)
     except CannotLoad as error:
-        pipe.send(Failed(error.detail))
+        send(pipe, Failed(error.detail))
         return
     except Exception as error:
         log.exception("loading the model failed")
-        pipe.send(Failed(f"loading {settings.model.name} failed with {type(error).__name__}: {error}"))
+        send(pipe, Failed(f"loading {settings.model.name} failed with {type(error).__name__}: {error}"))
         return
-    pipe.send(ready)
+    send(pipe, ready)
     timed = _Timed(stations)
     sender = _Sender(pipe, timed, _gpu_bytes if ready.info.device == "cuda" else None)
     threading.Thread(target=sender.beat_for_ever, name="beat", daemon=True).start()
@@ -177,7 +178,7 @@ def _jobs(pipe: Connection, timed: _Timed, sender: _Sender, *, early: bool) -> I
 
 def _receive(pipe: Connection) -> Work | None:
     try:
-        work: Work | None = pipe.recv()
+        work: Work | None = receive(pipe)
     except (EOFError, OSError):
         return None
     return work

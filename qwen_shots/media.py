@@ -7,7 +7,6 @@ that will be looked at much smaller is decoded at a reduced scale, which is fast
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 import struct
@@ -18,6 +17,7 @@ from io import BytesIO
 from typing import TypeAlias
 
 import numpy as np
+import pybase64
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
@@ -132,7 +132,7 @@ def _decode_base64(encoded: str, field: str) -> bytes:
             f"{field} is a data: URL; send the base64 text alone, without what stands before the comma"
         )
     try:
-        return base64.b64decode(encoded, validate=True)
+        return pybase64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidPicture(f"{field} is not base64 (standard alphabet, padded, no line breaks)") from None
 
