@@ -62,6 +62,9 @@ bench-prepare: $(STAMP) ## measure what five frames cost the CPU before the mode
 bench-http: $(STAMP) ## measure the whole server; ARGS="--shots 1000 --model FOLDER", ARGS="--fixed-cost 1"
 	@$(BIN)/python -m benchmarks.http $(ARGS)
 
+bench-urgent: $(STAMP) ## one shot beside a film, with a deadline and without; ARGS="--fixed-cost 300"
+	@$(BIN)/python -m benchmarks.urgent $(ARGS)
+
 bench-waiting: $(STAMP) ## what spinning threads cost on a busy CPU; ARGS="--busy 0 4"
 	@$(BIN)/python -m benchmarks.waiting $(ARGS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,8 +58,13 @@ class ShotAnalyzer:
         self._shots = ThreadPoolExecutor(cores, thread_name_prefix="prepare")
         self._frames = ThreadPoolExecutor(cores, thread_name_prefix="decode")
 
-    async def analyze(self, shot: Shot, *, explain: bool = False) -> Analysis:
+    async def analyze(self, shot: Shot, *, explain: bool = False, deadline: float = math.inf) -> Analysis:
         """Say how a shot feels.
+
+        Args:
+            shot: frames and sound.
+            explain: whether the analysis bears its evidence.
+            deadline: as `ShotPictures.deadline`.
 
         Raises:
             InvalidPicture: a frame can't be read.
@@ -68,7 +74,7 @@ class ShotAnalyzer:
         with self._timed("decode"):
             prepared = await self._prepare(shot)
         with self._timed("answer"):
-            reading = await self._engine.look(ShotPictures(prepared.key_frames))
+            reading = await self._engine.look(ShotPictures(prepared.key_frames, deadline))
         features = shot.audio_features if self._settings.enable_audio_fusion else None
         sound = audio.classify(features) if features else None
         attributes, evidence = fusion.fuse(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import Header, Request, Response
 from starlette.datastructures import State
 from starlette.requests import ClientDisconnect
 
@@ -16,6 +17,8 @@ from qwen_shots.errors import Draining, EngineLoading, QueueFull, TooSlow
 from wire import parse_json
 
 Answer = TypeVar("Answer")
+
+MAX_DIGITS = 9  # of seconds that are read as a number at all
 
 STOPPING = "the server is being stopped; send the shot to another or later"
 
@@ -61,18 +64,56 @@ async def accept(request: Request) -> AsyncIterator[None]:
         state.in_hand -= 1
 
 
-async def in_time(state: State, work: Coroutine[Any, Any, Answer]) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a request may take once it has come in.
+
+    Attributes:
+        seconds: so long.
+        source: who says so.
+    """
+
+    seconds: int
+    source: str
+
+
+def patience(
+    request: Request,
+    response: Response,
+    prefer: Annotated[
+        str, Header(description="`wait=5`: answer within 5 seconds or not at all; goes before what may take longer")
+    ] = "",
+) -> Patience:
+    """The shorter of `server.request_timeout` and the client's own `Prefer: wait=SECONDS` (RFC 7240, section 4.3)."""
+    most: int = request.app.state.settings.server.request_timeout
+    wait = _wait_in(prefer)
+    if wait is None or wait > most:
+        return Patience(most, "server.request_timeout")
+    response.headers["Preference-Applied"] = f"wait={wait}"
+    return Patience(wait, "Prefer: wait")
+
+
+def _wait_in(prefer: str) -> int | None:
+    """The first `wait` of at least a second. What can't be honoured is ignored, as the RFC has it."""
+    for preference in prefer.split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        seconds = value.strip().strip('"')
+        if name.strip().lower() == "wait" and seconds.isascii() and seconds.isdecimal() and len(seconds) <= MAX_DIGITS:
+            return int(seconds) or None
+    return None
+
+
+async def in_time(state: State, work: Coroutine[Any, Any, Answer], patience: Patience) -> Answer:
     """Await `work`, but no longer than a request or a stop may take.
 
     Raises:
-        TooSlow: `server.request_timeout` is over.
+        TooSlow: the patience is over.
         Draining: the server is being stopped and `server.drain_timeout` is over.
     """
-    seconds = state.settings.server.request_timeout
     try:
-        return await asyncio.wait_for(_before(state.out_of_time.wait(), work, Draining(STOPPING)), seconds)
+        return await asyncio.wait_for(_before(state.out_of_time.wait(), work, Draining(STOPPING)), patience.seconds)
     except asyncio.TimeoutError:
-        late = f"it was not answered within {seconds} s (server.request_timeout)"
+        late = f"it was not answered within {patience.seconds} s ({patience.source})"
         raise TooSlow(late, state.engine.retry_after) from None
 
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ from api_docs import (
 )
 from engines.base import Engine, Status
 from engines.choice import make_engine
-from intake import accept, in_time, read_json, while_connected
+from intake import Patience, accept, in_time, patience, read_json, while_connected
 from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
 from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
 from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
@@ -113,6 +114,7 @@ async def _watch_loading(app: FastAPI) -> None:
 
 
 Body = Annotated[Any, Depends(read_json)]
+Patient = Annotated[Patience, Depends(patience)]
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -144,9 +146,9 @@ def _add_routes(app: FastAPI) -> None:
         openapi_extra=json_body("Shot", EXAMPLE_SHOT),
         dependencies=[Depends(accept)],
     )
-    async def analyze(request: Request, body: Body, *, explain: Explain = False) -> Analysis:
+    async def analyze(request: Request, body: Body, patience: Patient, *, explain: Explain = False) -> Analysis:
         """One shot in, one analysis out."""
-        return await while_connected(request, _analyze(app, body, explain=explain))
+        return await while_connected(request, _analyze(app, body, patience, explain=explain))
 
     @app.post(
         "/analyze_batch",
@@ -157,10 +159,12 @@ def _add_routes(app: FastAPI) -> None:
         openapi_extra=json_body("Batch", {"shots": [EXAMPLE_SHOT]}),
         dependencies=[Depends(accept)],
     )
-    async def analyze_batch(request: Request, body: Body, *, explain: Explain = False) -> BatchAnalysis:
+    async def analyze_batch(
+        request: Request, body: Body, patience: Patient, *, explain: Explain = False
+    ) -> BatchAnalysis:
         """Several shots in; those that worked and those that did not out. One bad shot costs no other."""
         shots = parse_batch(body, app.state.settings.processing.max_batch_size)
-        return await while_connected(request, _analyze_all(app, shots, explain=explain))
+        return await while_connected(request, _analyze_all(app, shots, patience, explain=explain))
 
     @app.get(
         "/metrics",
@@ -177,11 +181,14 @@ def _add_routes(app: FastAPI) -> None:
         )
 
 
-async def _analyze(app: FastAPI, value: Any, *, explain: bool) -> Analysis:
+async def _analyze(app: FastAPI, value: Any, patience: Patience, *, explain: bool) -> Analysis:
     analyzer: ShotAnalyzer = app.state.analyzer
     metrics: Metrics = app.state.metrics
+    deadline = time.time() + patience.seconds
     try:
-        answer = await in_time(app.state, analyzer.analyze(parse_shot(value), explain=explain))
+        answer = await in_time(
+            app.state, analyzer.analyze(parse_shot(value), explain=explain, deadline=deadline), patience
+        )
     except QwenShotsError as error:
         metrics.shot(error.slug)
         raise
@@ -195,13 +202,15 @@ async def _analyze(app: FastAPI, value: Any, *, explain: bool) -> Analysis:
     return answer if explain else Analysis(**answer.model_dump(exclude={"evidence"}))
 
 
-async def _analyze_all(app: FastAPI, shots: Sequence[Any], *, explain: bool) -> BatchAnalysis:
+async def _analyze_all(app: FastAPI, shots: Sequence[Any], patience: Patience, *, explain: bool) -> BatchAnalysis:
     """All shots at once; what can be told of each.
 
     Raises:
         Unavailable: the server could take none of them, so the whole batch should be sent again.
     """
-    outcomes = await asyncio.gather(*(_analyze(app, shot, explain=explain) for shot in shots), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(_analyze(app, shot, patience, explain=explain) for shot in shots), return_exceptions=True
+    )
     errors = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, QwenShotsError)}
     if len(errors) == len(shots) and all(isinstance(error, Unavailable) for error in errors.values()):
         raise errors[0]

@@ -20,7 +20,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,13 +93,15 @@ def batch(numbers: Sequence[int], shots: Sequence[bytes]) -> Body:
     return [b'{"shots": [', *inside[1:], b"]}"]
 
 
-def send(connection: http.client.HTTPConnection, path: str, body: Body) -> tuple[float, int]:
-    """Send one request; returns its seconds and the shots that were answered.
+def send(
+    connection: http.client.HTTPConnection, path: str, body: Body, more: Mapping[str, str] | None = None
+) -> tuple[float, int]:
+    """Send one request, with more headers; returns its seconds and the shots that were answered.
 
     Raises:
         RuntimeError: not every shot of it was.
     """
-    headers = {**JSON, "Content-Length": str(sum(map(len, body)))}
+    headers = {**JSON, "Content-Length": str(sum(map(len, body))), **(more or {})}
     began = time.perf_counter()
     connection.request("POST", path, body, headers)
     response = connection.getresponse()

@@ -6,6 +6,7 @@ a test's fake are the same to them. No torch here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -53,9 +54,12 @@ class ShotPictures:
     Attributes:
         pictures: RGB arrays of shape (height, width, 3), of any size: the engine scales down what is larger than its
             `fit`.
+        deadline: when its client gives up waiting, as `time.time` tells it; of shots that wait, the one with the
+            earliest goes first.
     """
 
     pictures: tuple[Picture, ...]
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ class LocalEngine:
             await asyncio.gather(*tasks, return_exceptions=True)
             # Whatever went wrong, nobody may wait for ever. Not before all lanes have ended: one that still waits for
             # shots would hand these to the engine that has just been lost.
-            for batch in reversed(held):
+            for batch in held:
                 self._queue.give_back(batch)
         raise EngineLost("the engine process ended")
 

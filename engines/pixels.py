@@ -7,6 +7,7 @@ in their final size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ def token_count(picture: Picture, spec: PictureSpec) -> int:
 def fit_shot(shot: ShotPictures, spec: PictureSpec, max_frame_tokens: int) -> ShotPictures:
     """Scale a shot's pictures down to what the settings ask for, and to no more than the checkpoint was made for."""
     cap = spec.max_tokens(max_frame_tokens)
-    return ShotPictures(tuple(fit_picture(picture, factor=spec.factor, max_tokens=cap) for picture in shot.pictures))
+    fitted = tuple(fit_picture(picture, factor=spec.factor, max_tokens=cap) for picture in shot.pictures)
+    return replace(shot, pictures=fitted)
 
 
 def to_patches(pictures: Sequence[Picture], spec: PictureSpec) -> NDArray[np.float32]:

@@ -137,7 +137,7 @@ class RemoteEngine:
             if line := self._least_busy():
                 line.hand(pending)
             else:  # the endpoint was lost while there was nothing to do
-                self._queue.put_first([pending])
+                self._queue.put_back([pending])
 
     def _least_busy(self) -> Line | None:
         line = min(self._up, key=lambda line: line.busy, default=None)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engines.base import NoObserver, Observer, ShotPictures, ShotReading
@@ -24,10 +25,14 @@ MAX_RETRY_AFTER = 60
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A shot that waits for its answer, since `since` on the monotonic clock; `tokens` is what it costs in a batch."""
+    """A shot that waits for its answer, since `since` on the monotonic clock.
+
+    `tokens` is what it costs in a batch, `number` says how many came before it.
+    """
 
     shot: ShotPictures
     tokens: int
+    number: int
     answer: asyncio.Future[ShotReading]
     tries: int = field(default=0)
     since: float = field(default_factory=time.monotonic)
@@ -43,7 +48,7 @@ class Pending:
 
 
 class ShotQueue:
-    """First come, first served; a batch is filled up to a budget of tokens.
+    """The earliest deadline goes first, of equal ones who came first; a batch is filled up to a budget of tokens.
 
     Args:
         max_shots: shots that may wait.
@@ -59,7 +64,8 @@ class ShotQueue:
         self._max_shots = max_shots
         self._max_tokens = max_tokens
         self._tokens = 0
-        self._waiting: OrderedDict[Pending, None] = OrderedDict()  # a set that keeps its order
+        self._waiting: list[Pending] = []  # sorted by `_urgency`
+        self._numbers = itertools.count()
         self._arrived = asyncio.Event()
         self._seconds_a_shot = SECONDS_A_SHOT_AT_FIRST
         self.servers = 1
@@ -94,7 +100,7 @@ class ShotQueue:
         if full := self.full:
             raise full
         answer: asyncio.Future[ShotReading] = asyncio.get_running_loop().create_future()
-        pending = Pending(shot, tokens, answer)
+        pending = Pending(shot, tokens, next(self._numbers), answer)
         answer.add_done_callback(lambda _: self._leave(pending))
         self._join(pending)
         self._arrived.set()
@@ -111,7 +117,7 @@ class ShotQueue:
     def _take_now(self, budget: int) -> list[Pending]:
         batch: list[Pending] = []
         while self._waiting:
-            pending = next(iter(self._waiting))
+            pending = self._waiting[0]
             gone = pending.answer.done()  # its client went away just now
             if batch and not gone and pending.tokens > budget:
                 break
@@ -123,7 +129,7 @@ class ShotQueue:
         return batch
 
     def give_back(self, batch: Iterable[Pending]) -> None:
-        """Put shots of a lost engine in front again, in their order; those that were tried before get the error."""
+        """Let shots of a lost engine wait again, each in its old place; those tried before get the error."""
         again = []
         for pending in batch:
             pending.tries += 1
@@ -131,14 +137,13 @@ class ShotQueue:
                 pending.settle(EngineLost("the engine stopped twice while it held the shot"))
             elif not pending.answer.done():
                 again.append(pending)
-        self.put_first(again)
+        self.put_back(again)
 
-    def put_first(self, batch: Sequence[Pending]) -> None:
-        """Put shots in front again, in their order, without counting it as a try."""
-        for pending in reversed(batch):
+    def put_back(self, batch: Iterable[Pending]) -> None:
+        """Let shots wait again, each in its old place, without counting it as a try."""
+        for pending in batch:
             pending.since = time.monotonic()
             self._join(pending)
-            self._waiting.move_to_end(pending, last=False)
         self._arrived.set()
 
     def fail_all(self, error: QwenShotsError) -> None:
@@ -148,15 +153,20 @@ class ShotQueue:
             pending.settle(error)
 
     def _join(self, pending: Pending) -> None:
-        self._waiting[pending] = None
+        insort(self._waiting, pending, key=_urgency)
         self._tokens += pending.tokens
 
     def _leave(self, pending: Pending) -> None:
-        if pending in self._waiting:
-            del self._waiting[pending]
+        place = bisect_left(self._waiting, _urgency(pending), key=_urgency)
+        if self._waiting[place : place + 1] == [pending]:
+            del self._waiting[place]
             self._tokens -= pending.tokens
 
     def measured(self, shots: int, tokens: int, seconds: float) -> None:
         """Learn from a batch that took `seconds`."""
         self._observer.looked(shots, tokens, seconds)
         self._seconds_a_shot += SMOOTHING * (seconds / shots - self._seconds_a_shot)
+
+
+def _urgency(pending: Pending) -> tuple[float, int]:
+    return pending.shot.deadline, pending.number

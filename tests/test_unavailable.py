@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -139,6 +140,47 @@ def test_a_shot_that_takes_too_long_costs_no_other(settings: Settings) -> None:
         assert_problem(answer, 503, "1 s", "server.request_timeout")
         assert answer.json()["type"] == "urn:qwen-shots:error:timeout"
         assert engine.looking == 0
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ("wait=5", 5),
+        ("respond-async, Wait = 7; why=x", 7),
+        ('wait="20"', 20),
+        ("wait=9, wait=8", 9),
+        ("wait=600", 600),
+        ("wait=601", None),
+        ("wait=0", None),
+        ("wait=-1", None),
+        ("wait=1.5", None),
+        ("wait=\u00b2".encode(), None),
+        ("wait=" + "9" * 5000, None),
+        ("wait", None),
+        ("", None),
+    ],
+)
+def test_a_client_may_say_how_long_it_waits(settings: Settings, prefer: str | bytes, seconds: int | None) -> None:
+    deadlines: list[float] = []
+    engine = FakeEngine(list(settings.attributes), lambda shot: deadlines.append(shot.deadline))
+    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
+        began = time.time()
+        answer = client.post("/analyze_batch", json={"shots": [shot(1)]}, headers={"Prefer": prefer})
+        ended = time.time()
+    assert len(answer.json()["results"]) == 1
+    assert answer.headers.get("preference-applied") == (f"wait={seconds}" if seconds else None)
+    (deadline,) = deadlines
+    assert began <= deadline - (seconds or settings.server.request_timeout) <= ended
+
+
+def test_who_waits_a_second_is_told_after_a_second(settings: Settings) -> None:
+    engine = FakeEngine(list(settings.attributes))
+    engine.delay = 3600
+    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
+        answer = client.post("/analyze", json=shot(1), headers={"Prefer": "wait=1"})
+    assert_problem(answer, 503, "1 s", "Prefer: wait")
+    assert answer.headers["retry-after"] == "1"
+    assert engine.looking == 0
 
 
 def test_what_is_not_done_when_a_stop_runs_out_of_time_is_told_so(client: TestClient, engine: FakeEngine) -> None:

@@ -20,9 +20,8 @@ from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine, _tokens
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.runner import ModelRunner
-from engines.scheduler import ShotQueue
 from engines.stations import Answer, answer_all
-from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, OutOfMemory, QueueFull, ShotFailed
+from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, OutOfMemory, ShotFailed
 from settings import Settings
 from tests.engines.fake_gpus import NeverLost
 from tests.helpers import LAST_NORM, assert_same, damaged, scene
@@ -162,55 +161,6 @@ def test_a_process_that_can_not_be_started(settings: Settings, monkeypatch: pyte
     asyncio.run(scenario())
 
 
-def test_the_queue_fills_batches_up_to_the_budget() -> None:
-    async def scenario() -> None:
-        queue = ShotQueue(max_shots=4, max_tokens=1000)
-        answers = [queue.put(SHOT, tokens) for tokens in (60, 40, 10, 500)]
-        with pytest.raises(QueueFull) as full:
-            queue.put(SHOT, 1)
-        assert full.value.retry_after >= 1
-        answers[1].cancel()  # its client went away: it is never looked at
-        batch = await queue.take(budget=70)
-        assert [pending.tokens for pending in batch] == [60, 10]
-        assert [pending.tokens for pending in await queue.take(budget=70)] == [500]
-
-    asyncio.run(scenario())
-
-
-def test_the_queue_is_full_by_tokens_too_and_who_leaves_makes_room() -> None:
-    async def scenario() -> None:
-        queue = ShotQueue(max_shots=9, max_tokens=100)
-        first, second = queue.put(SHOT, 60), queue.put(SHOT, 60)
-        with pytest.raises(QueueFull, match="max_queue_tokens"):
-            queue.put(SHOT, 1)
-        first.cancel()
-        await asyncio.sleep(0)
-        assert len(queue) == 1
-        third = queue.put(SHOT, 1)
-        queue.fail_all(EngineLost("gone"))
-        assert isinstance(second.exception(), EngineLost)
-        assert isinstance(third.exception(), EngineLost)
-        assert queue.full is None
-
-    asyncio.run(scenario())
-
-
-def test_retry_after_is_computed_from_the_measured_rate() -> None:
-    async def scenario() -> None:
-        queue = ShotQueue(max_shots=10, max_tokens=1000)
-        answers = [queue.put(SHOT, 1) for _ in range(10)]
-        for _ in range(50):
-            queue.measured(shots=4, tokens=4, seconds=8)
-        assert queue.retry_after == 20
-        queue.servers = 4
-        assert queue.retry_after == 5
-        assert queue.full is not None
-        assert queue.full.retry_after == 5
-        assert len(answers) == 10
-
-    asyncio.run(scenario())
-
-
 def test_a_shot_costs_its_words_too(settings: Settings) -> None:
     _, ready = worker._load(settings, rank=0)
     folder = model_loader.find_files(settings.model.name)
@@ -225,18 +175,6 @@ def test_a_shot_costs_its_words_too(settings: Settings) -> None:
         # What all questions of a picture begin with is read once.
         shared = count * (len(settings.attributes) - 1) * len("Picture 1, ")
         assert held <= _tokens(shot, ready) <= held + shared
-
-
-def test_a_shot_that_kills_two_engines_is_given_up() -> None:
-    async def scenario() -> None:
-        queue = ShotQueue(max_shots=4, max_tokens=1000)
-        answer = queue.put(SHOT, 1)
-        queue.give_back(await queue.take(10))
-        queue.give_back(await queue.take(10))
-        with pytest.raises(EngineLost, match="twice"):
-            await answer
-
-    asyncio.run(scenario())
 
 
 def test_a_failing_batch_is_halved_down_to_the_shot_that_is_to_blame() -> None:
