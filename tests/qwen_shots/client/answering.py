@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ class AnsweringServer:
         failing: the shots that get an error.
         captions: shot_id to what is said of it; of the others a digest of what was sent.
         delay: seconds before each answer.
+        before: is told the shots of a request before it is answered, and may wait.
+        dies_after: how many requests are answered at all.
         busy: how many requests get a 503 first.
         status: of every answer, where it is not 200.
     """
@@ -34,8 +38,11 @@ class AnsweringServer:
         self.failing: set[int] = set()
         self.captions: dict[int, str] = {}
         self.delay = 0.0
+        self.before: Callable[[list[int]], object] = lambda _: None
+        self.dies_after: float = math.inf
         self.busy = 0
         self.status = 200
+        self._turn = threading.Lock()
         ours = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,7 +51,10 @@ class AnsweringServer:
             def do_POST(self) -> None:
                 shots = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["shots"]
                 time.sleep(ours.delay)
-                if ours.busy > 0:
+                ours.before([shot["shot_id"] for shot in shots])
+                if ours.is_dead():
+                    self.close_connection = True
+                elif ours.busy > 0:
                     ours.busy -= 1
                     self._send(503, _problem(503), {"Retry-After": "0"})
                 elif ours.status != 200:
@@ -72,6 +82,11 @@ class AnsweringServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign] # clients may be killed
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def is_dead(self) -> bool:
+        with self._turn:
+            self.dies_after -= 1
+            return self.dies_after < 0
 
     def answer(self, shots: list[Any]) -> dict[str, list[Any]]:
         results, errors = [], []

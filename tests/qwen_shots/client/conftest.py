@@ -42,6 +42,13 @@ def server() -> Iterator[AnsweringServer]:
         yield running
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops waits for what is under way, however busy the machine is."""
+    monkeypatch.setattr("qwen_shots.client.analysis.GRACE_SECONDS", 60.0)
+    monkeypatch.setattr("qwen_shots.client.ahead.CLOSE_SECONDS", 60.0)
+
+
 @pytest.fixture(scope="session")
 def answers(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of that film: eight shots have CAPTIONS, one failed. To be read only."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import _thread
 import asyncio
 import sqlite3
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_without_a_folder_nothing_stays(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("answered", [1, 4])
 def test_a_run_that_is_left_goes_on(film: Path, server: AnsweringServer, tmp_path: Path, answered: int) -> None:
     whole = tmp_path / "whole"
@@ -103,16 +105,16 @@ def test_a_busy_server_is_waited_for(film: Path, server: AnsweringServer) -> Non
 
 
 def test_a_dead_server_loses_nothing(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
-    with ShotClient(server.url, KEY, retries=0, batch_size=1) as client:
-        run = FilmRun(film, client, tmp_path)
-        with run, pytest.raises(Unreachable):
-            answers = run.answers()
-            told = next(answers)
-            server.__exit__()
-            client._http.close()
-            client._http = ShotClient(f"http://127.0.0.1:{free_port()}", KEY)._http
-            for numbers in answers:
-                told += numbers
+    server.dies_after = 4
+    told: list[int] = []
+    with (
+        ShotClient(server.url, KEY, retries=0, batch_size=1) as client,
+        pytest.raises(Unreachable),
+        FilmRun(film, client, tmp_path) as run,
+    ):
+        for numbers in run.answers():
+            told += numbers
+    assert len(told) == 4
     assert [shot.number for shot in stored(tmp_path) if shot.analysed] == sorted(told)
     with AnsweringServer() as other:
         list(analyze(film, other.url, key=KEY, folder=tmp_path))
@@ -176,6 +178,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
     assert all(shot.analysed for shot in analyze(film, server.url, key=KEY, folder=tmp_path))
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("stored_first", [False, True])
 def test_ctrl_c_while_an_answer_is_stored_loses_nothing(
     film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_first: bool
@@ -221,41 +224,54 @@ def test_cuts_that_moved_are_not_mixed(film: Path, server: AnsweringServer, tmp_
 
 
 def test_async(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
-    async def main() -> tuple[list[ShotRecord], int]:
-        ticks = 0
+    """Each answer waits until the loop has run: it was free."""
+    ran = threading.Semaphore(0)
+    in_time: list[bool] = []
+    server.before = lambda _: in_time.append(ran.acquire(timeout=30))
 
-        async def tick() -> None:
-            nonlocal ticks
+    async def main() -> list[ShotRecord]:
+        async def run() -> None:
             while True:
                 await asyncio.sleep(0.01)
-                ticks += 1
+                ran.release()
 
-        ticking = asyncio.create_task(tick())
+        running = asyncio.create_task(run())
         shots = [shot async for shot in analyze_async(film, server.url, key=KEY, folder=tmp_path)]
-        ticking.cancel()
-        return shots, ticks
+        running.cancel()
+        return shots
 
-    shots, ticks = asyncio.run(main())
-    assert [shot.number for shot in shots] == list(range(1, COUNT + 1))
-    assert ticks > 5  # the loop was free
+    assert [shot.number for shot in asyncio.run(main())] == list(range(1, COUNT + 1))
+    assert in_time
+    assert all(in_time)
 
 
+async def cancelled(analysis: AsyncGenerator[ShotRecord, None], begun: threading.Event, go_on: threading.Event) -> None:
+    """Run an analysis and cancel it when it has begun something, which then goes on."""
+
+    async def all_of_it() -> None:
+        async for _ in analysis:
+            pass
+
+    task = asyncio.create_task(all_of_it())
+    assert await asyncio.to_thread(begun.wait, 30)
+    task.cancel()
+    await asyncio.sleep(0.05)  # it has been told
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.usefixtures("patient")
 def test_async_is_cancelled(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
-    server.delay = 1.0  # longer than it takes to cancel
+    """What was under way is answered and stored."""
+    begun, go_on = threading.Event(), threading.Event()
 
-    async def main() -> None:
-        async def all_of_it() -> None:
-            async for _ in analyze_async(film, server.url, key=KEY, folder=tmp_path):
-                pass
+    def hold(_: list[int]) -> None:
+        begun.set()
+        go_on.wait(30)
 
-        task = asyncio.create_task(all_of_it())
-        await asyncio.sleep(0.5)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
-    server.delay = 0.0
-    known, asked = [shot.number for shot in stored(tmp_path) if shot.analysed], server.asked.copy()
+    server.before = hold
+    asyncio.run(cancelled(analyze_async(film, server.url, key=KEY, folder=tmp_path), begun, go_on))
+    assert server.asked
     assert all(shot.analysed for shot in analyze(film, server.url, key=KEY, folder=tmp_path))
-    assert all(server.asked[number] == asked[number] for number in known)
+    assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)

@@ -159,9 +159,19 @@ def test_no_server(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no server can be reached" in " ".join(capsys.readouterr().err.split())
 
 
+PATIENT = """
+import sys
+from qwen_shots.client import ahead, analysis
+from qwen_shots.client.cli.main import main
+
+ahead.CLOSE_SECONDS = analysis.GRACE_SECONDS = 60.0
+sys.exit(main())
+"""
+
+
 def run(server: AnsweringServer, film: Path, folder: Path, **how: Any) -> subprocess.Popen[str]:
-    """A process of its own."""
-    command = [sys.executable, "-m", "qwen_shots.client.cli.main", "analyze", str(film), "--server", server.url]
+    """A process of its own, which waits for what is under way when it is stopped, however busy the machine is."""
+    command = [sys.executable, "-c", PATIENT, "analyze", str(film), "--server", server.url]
     command += ["--key", KEY, "--out", str(folder)]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, **how)
 
@@ -224,7 +234,7 @@ def test_a_stop_is_no_loss(server: AnsweringServer, tmp_path: Path, number: sign
     while not answered(tmp_path) and stopped.poll() is None:
         time.sleep(0.02)
     stopped.send_signal(number)
-    _, told = stopped.communicate(timeout=30)
+    _, told = stopped.communicate(timeout=120)
     assert stopped.returncode == 130, told
     assert "stopped" in told
     assert "Traceback" not in told
