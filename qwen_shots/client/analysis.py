@@ -28,7 +28,7 @@ from PIL import Image
 from qwen_shots import schemas
 from qwen_shots.audio import classify
 from qwen_shots.client.ahead import Ahead
-from qwen_shots.client.api import ShotClient
+from qwen_shots.client.api import Answer, ShotClient, as_error
 from qwen_shots.client.describe import describe
 from qwen_shots.client.errors import OtherFilm, Refused, ServerError, ServerFailed
 from qwen_shots.client.frames import Still, stills_of
@@ -216,17 +216,15 @@ class FilmRun:
     def _asked(self, prepared: Ahead[Prepared]) -> Iterator[list[Answered]]:
         """What is ready goes at once: a full batch when the server is the slower one, else a small one."""
         while batch := prepared.take(self._client.batch_size):
+            waiting = {each.wire.shot_id: each for each in batch}
             try:
-                answers = self._client.analyze_batch([each.wire for each in batch], explain=self._explain)
+                for found in self._client.answers_to([each.wire for each in batch], explain=self._explain):
+                    yield [_answered(waiting.pop(shot.shot_id), answer) for shot, answer in found]
             except (Refused, ServerFailed) as problem:
-                answers = [_as_error(each.wire, problem) for each in batch]
+                yield [_answered(each, as_error(each.wire, problem)) for each in waiting.values()]
             except ServerError:
                 prepared.close()  # the others need not try
                 raise
-            yield [
-                Answered(int(each.wire.shot_id), answer, each.audio_class, each.thumbnail)
-                for each, answer in zip(batch, answers, strict=True)
-            ]
 
     def _stored(self, batches: Ahead[list[Answered]]) -> Iterator[list[int]]:
         """Stores what comes, all that waits in one transaction; the numbers of its shots."""
@@ -266,9 +264,8 @@ def _thumbnail(stills: Sequence[Still]) -> bytes:
     return buffer.getvalue()
 
 
-def _as_error(shot: schemas.Shot, problem: Refused | ServerFailed) -> schemas.BatchError:
-    body = problem.body
-    return schemas.BatchError(index=0, shot_id=shot.shot_id, type=body.type, title=body.title, detail=body.detail)
+def _answered(shot: Prepared, answer: Answer) -> Answered:
+    return Answered(int(shot.wire.shot_id), answer, shot.audio_class, shot.thumbnail)
 
 
 # --- in Python -------------------------------------------------------------------------------------------------------

@@ -137,40 +137,66 @@ class ShotClient:
         Raises:
             InvalidInput: two shots bear the same name.
             Unauthorized: the key is wrong.
-            Refused: the server does not take the request.
+            Refused: the server does not take the request. Of a batch that it takes in parts, a shot that it refuses
+                has an error instead.
             Busy: it still was busy at the last try, or asks for more patience than MAX_PAUSE_SECONDS.
             ServerFailed: it could not do it.
             Unreachable: no answer came.
             BadAnswer: the answer is not one of this server's, or leaves a shot out.
         """
-        names = [shot.shot_id for shot in shots]
-        if len(set(names)) < len(names):
+        answers = {shot.shot_id: answer for found in self.answers_to(shots, explain=explain) for shot, answer in found}
+        return [answers[shot.shot_id] for shot in shots]
+
+    def answers_to(self, shots: Sequence[Shot], *, explain: bool = False) -> Iterator[list[tuple[Shot, Answer]]]:
+        """Send some shots as `analyze_batch` does, for who must not lose what was answered when the rest fails.
+
+        Returns:
+            Some shots at a time with their answers, as they come; each shot once.
+
+        Raises:
+            InvalidInput, ServerError: as `analyze_batch`. What was answered has come before.
+        """
+        if len({shot.shot_id for shot in shots}) < len(shots):
             raise InvalidInput("two shots of a batch bear the same shot_id; answers are matched by it")
-        answers: dict[int | str, Answer] = {}
         waiting = shots
         for attempt in range(self._retries + 1):
             if attempt:
                 self._sleep(_backoff(attempt))
-            found = self._send(waiting, explain=explain)
-            answers |= {shot.shot_id: _answer_to(shot, found) for shot in waiting}
-            waiting = [shot for shot in waiting if _may_pass(answers[shot.shot_id])]
-            if not waiting:
-                break
-        return [answers[name] for name in names]
+            again: list[Shot] = []
+            for found in self._send(waiting, explain=explain):
+                passing = [attempt < self._retries and _may_pass(answer) for _, answer in found]
+                again += [shot for (shot, _), passes in zip(found, passing, strict=True) if passes]
+                if known := [each for each, passes in zip(found, passing, strict=True) if not passes]:
+                    yield known
+            if not again:
+                return
+            waiting = again
 
-    def _send(self, shots: Sequence[Shot], *, explain: bool) -> dict[int | str | None, Answer]:
-        """A batch's answers by name; a batch that is too much for the server goes in two halves."""
+    def _send(self, shots: Sequence[Shot], *, explain: bool) -> Iterator[list[tuple[Shot, Answer]]]:
+        """Shots with their answers, request by request; a batch that is too much for the server goes in two halves."""
         try:
             answer = self._post(shots, explain=explain)
         except Refused as refusal:
             if len(shots) == 1 or refusal.body.status not in TOO_MUCH:
                 raise
         else:
-            answers: list[Answer] = [*answer.results, *answer.errors]
-            return {each.shot_id: each for each in answers}
+            found: dict[int | str | None, Answer] = {each.shot_id: each for each in answer.results}
+            found |= {each.shot_id: each for each in answer.errors}
+            yield [(shot, _answer_to(shot, found)) for shot in shots]
+            return
         half = len(shots) // 2
         self.batch_size = max(1, min(self.batch_size, half))
-        return self._send(shots[:half], explain=explain) | self._send(shots[half:], explain=explain)
+        for part in (shots[:half], shots[half:]):
+            yield from self._part(part, explain=explain)
+
+    def _part(self, shots: Sequence[Shot], *, explain: bool) -> Iterator[list[tuple[Shot, Answer]]]:
+        """A part of a batch: a single shot that is refused costs no other."""
+        try:
+            yield from self._send(shots, explain=explain)
+        except Refused as refusal:
+            if len(shots) > 1:
+                raise
+            yield [(shots[0], as_error(shots[0], refusal))]
 
     def _post(self, shots: Sequence[Shot], *, explain: bool) -> BatchAnalysis:
         """Ask until the server takes the request or the patience ends."""
@@ -212,6 +238,12 @@ class ShotClient:
             raise Unreachable(f"no answer from {self._http.base_url} in time") from None
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise Unreachable(f"no server can be reached at {self._http.base_url} ({error})") from None
+
+
+def as_error(shot: Shot, problem: Problem) -> BatchError:
+    """A shot's error where the server said no to all that was sent with it."""
+    body = problem.body
+    return BatchError(index=0, shot_id=shot.shot_id, type=body.type, title=body.title, detail=body.detail)
 
 
 def _answer_to(shot: Shot, found: dict[int | str | None, Answer]) -> Answer:

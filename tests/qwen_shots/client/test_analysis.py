@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from qwen_shots.client.analysis import FilmRun, analyze, analyze_async
+from qwen_shots.client.ahead import Ahead
+from qwen_shots.client.analysis import FilmRun, Prepared, analyze, analyze_async
 from qwen_shots.client.api import ShotClient
-from qwen_shots.client.errors import CannotStore, FilmCutShort, OtherFilm, ServerError, Unauthorized, Unreachable
+from qwen_shots.client.errors import Busy, CannotStore, FilmCutShort, OtherFilm, ServerError, Unauthorized, Unreachable
 from qwen_shots.client.shots import find_shots
 from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
 from qwen_shots.client.writer import Answered, StoreWriter
 from tests.helpers import KEY, free_port
 from tests.qwen_shots.client.answering import AnsweringServer
 from tests.qwen_shots.client.clips import RATE
+from tests.qwen_shots.client.test_api import Told, make, problem, rows
 
 COUNT = 9
 
@@ -119,6 +121,18 @@ def test_a_dead_server_loses_nothing(film: Path, server: AnsweringServer, tmp_pa
     with AnsweringServer() as other:
         list(analyze(film, other.url, key=KEY, folder=tmp_path))
         assert sorted([*told, *other.asked]) == list(range(1, COUNT + 1))
+
+
+def test_what_was_answered_of_a_batch_goes_to_the_store_before_the_rest_fails(film: Path, tmp_path: Path) -> None:
+    """A shot of a batch is lost, and the server is busy for too long when that one is sent again."""
+    told = Told(rows(fail="engine-lost", failing=2), problem(503))
+    with told as client, FilmRun(film, client, tmp_path) as run:
+        ready = Ahead([[Prepared(make(number), None, b"jpeg") for number in (1, 2, 3)]], 3)
+        ready.join()
+        asked = run._asked(ready)
+        assert [(each.number, each.thumbnail) for each in next(asked)] == [(1, b"jpeg"), (3, b"jpeg")]
+        with pytest.raises(Busy):
+            next(asked)
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (404, None), (500, None)])

@@ -264,6 +264,23 @@ def test_a_shot_that_failed_for_good_is_not_sent_again() -> None:
     assert len(told.requests) == 1
 
 
+def test_what_was_answered_comes_before_what_fails() -> None:
+    """A shot of a batch is lost, and then the server is away: the others' answers are not lost with it."""
+    told = Told(rows(fail="engine-lost", failing=1), problem(503))
+    with told as client:
+        coming = client.answers_to([make(number) for number in range(3)])
+        assert [shot.shot_id for shot, _ in next(coming)] == [0, 2]
+        with pytest.raises(Busy):
+            next(coming)
+
+
+def test_a_shot_that_is_too_large_costs_no_other() -> None:
+    refused = problem(413)
+    told = Told(lambda shots: (refused if any(each["shot_id"] == 2 for each in shots) else rows())(shots))
+    with told as client:
+        assert captions(client, 5) == ["shot 0", "shot 1", "urn:qwen-shots:error:x", "shot 3", "shot 4"]
+
+
 @pytest.mark.parametrize(
     ("script", "error", "words"),
     [
