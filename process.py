@@ -2,89 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
-import math
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import uvicorn
-from fastapi import FastAPI
 from watchfiles import Change, watch
 
-from connections import protocol_for
+import front
+from draining import CreateApp, DrainingServer
+from engines.choice import make_engine
+from engines.host import EngineHost
+from fronts import Fronts
 from lifeline import end_with_parent
 from logs import log_to_terminal
+from metrics_sum import add_up
 from qwen_shots.errors import InvalidSettings
 from settings import Settings, config_path, load_settings
+from telemetry import Metrics
 
 log = logging.getLogger("qwen_server")
 
 HERE = Path(__file__).parent
 
-CreateApp = Callable[[Settings], FastAPI]
-
-# For uvicorn in every mode. No proxy headers: they would let anybody claim to be this machine.
-OPTIONS: dict[str, Any] = {
-    "proxy_headers": False,
-    "server_header": False,
-    "access_log": False,
-    "log_config": None,
-    "ws": "none",
-}
-
-
-# How long answers that are being sent may still take when the port is closed.
-LAST_SECONDS = 2
-
 # What `server.reload` watches: the folders with the server's code, and the configuration.
 WATCHED_FOLDERS = (HERE, HERE / "engines", HERE / "qwen_shots")
 WATCH_MS = 500
-
-
-class DrainingServer(uvicorn.Server):
-    """Answers until the shots in hand are finished: /health says that it is draining, and new shots get 503.
-
-    Args:
-        app: what is served; its `state` has `draining`, `in_hand` and `out_of_time`.
-        drain_seconds: how long accepted shots are waited for. Those that are left then are told so.
-    """
-
-    def __init__(self, app: FastAPI, drain_seconds: float) -> None:
-        http = protocol_for(app.state.metrics)
-        super().__init__(uvicorn.Config(app, http=http, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS))
-        self._state = app.state
-        self._drain_seconds = drain_seconds
-        self._drain_until = math.inf
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain. A second Ctrl-C stops at once."""
-        # Not uvicorn's own handler: it would raise the signal again at the end, and an orderly stop exits with 0.
-        if self._state.draining and sig == signal.SIGINT:
-            self.force_exit = self.should_exit = True
-        if not self._state.draining:
-            self._state.draining = True
-            self._drain_until = time.monotonic() + self._drain_seconds
-
-    async def on_tick(self, counter: int) -> bool:
-        """Every 0.1 s: whether to close the port."""
-        if self._state.draining:
-            late = time.monotonic() - self._drain_until
-            if late >= 0:
-                self._state.out_of_time.set()
-            # Later still, a client is in hand that does not send what it began to send.
-            self.should_exit |= self._state.in_hand == 0 or late >= 1
-        return await super().on_tick(counter)
 
 
 def main(create_app: CreateApp) -> int:
@@ -107,16 +58,38 @@ def main(create_app: CreateApp) -> int:
 
 
 def _run(create_app: CreateApp, settings: Settings) -> int:
-    app = create_app(settings)
-    app.state.stop_on_failure = True
+    serve = _serve_alone if settings.server.http_processes == 1 else _serve_with_fronts
     try:
         with _bind(settings) as listening:
             # start_server.sh waits for these words: before them, another server may answer at this address.
             log.info("listening on %s:%d", settings.server.host, settings.server.port)
-            DrainingServer(app, settings.server.drain_timeout).run(sockets=[listening])
+            failure = serve(create_app, settings, listening)
     except InvalidSettings as error:
         return _failed(error.detail, 1)
-    return _failed(app.state.failure, 1) if app.state.failure else 0
+    return _failed(failure, 1) if failure else 0
+
+
+def _serve_alone(create_app: CreateApp, settings: Settings, listening: socket.socket) -> str | None:
+    """Serve until told to stop; returns why the engine can't be used, if that is why it ended."""
+    app = create_app(settings)
+    app.state.stop_on_failure = True
+    DrainingServer(app, settings.server.drain_timeout).run(sockets=[listening])
+    failure: str | None = app.state.failure
+    return failure
+
+
+def _serve_with_fronts(create_app: CreateApp, settings: Settings, listening: socket.socket) -> str | None:
+    """The same with `server.http_processes`."""
+    serve = partial(front.serve, create_app, settings)
+
+    async def run() -> str | None:
+        metrics = Metrics()
+        engine = make_engine(settings, metrics)
+        host = EngineHost(engine, lambda: metrics.text(engine.queue_depth), add_up)
+        fronts = Fronts(settings.server.http_processes, serve, engine, host)
+        return await fronts.run(listening, settings.server.drain_timeout)
+
+    return asyncio.run(run())
 
 
 def _failed(why: str, code: int) -> int:

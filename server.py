@@ -74,6 +74,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.out_of_time = asyncio.Event()
     app.state.failure = None
     app.state.stop_on_failure = False
+    app.state.watches_loading = True
+    app.state.all_counts = None
     _add_routes(app)
     add_docs(app)
     add_error_handlers(app)
@@ -90,11 +92,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.engine = engine
     state.analyzer = ShotAnalyzer(engine, state.settings.processing, state.metrics.stage)
     await engine.start()
-    watcher = asyncio.create_task(_watch_loading(app))
+    watcher = asyncio.create_task(_watch_loading(app)) if state.watches_loading else None
     try:
         yield
     finally:
-        watcher.cancel()
+        if watcher:
+            watcher.cancel()
         await engine.close()
         state.analyzer.close()
 
@@ -176,9 +179,9 @@ def _add_routes(app: FastAPI) -> None:
     )
     async def show_metrics() -> Response:
         """Requests, shots and errors by outcome, the time of each stage, batches, tokens, memory, shots that wait."""
-        return Response(
-            metrics.text(app.state.engine.queue_depth), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
+        all_counts = app.state.all_counts
+        text = await all_counts() if all_counts else metrics.text(app.state.engine.queue_depth)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def _analyze(app: FastAPI, value: Any, patience: Patience, *, explain: bool) -> Analysis:

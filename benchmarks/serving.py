@@ -39,10 +39,11 @@ class Server:
 
     def cpu(self) -> Cpu:
         """What it has used so far."""
+        servers = [self.pid, *_children(self.pid, "qwen-front")]
         return Cpu(
-            server=_cpu_seconds(Path(f"/proc/{self.pid}/stat")),
-            loop=_cpu_seconds(Path(f"/proc/{self.pid}/task/{self.pid}/stat")),
-            engines=sum(_cpu_seconds(Path(f"/proc/{pid}/stat")) for pid in _children(self.pid)),
+            server=sum(_cpu_seconds(Path(f"/proc/{pid}/stat")) for pid in servers),
+            loop=sum(_cpu_seconds(Path(f"/proc/{pid}/task/{pid}/stat")) for pid in servers),
+            engines=sum(_cpu_seconds(Path(f"/proc/{pid}/stat")) for pid in _children(self.pid, "qwen-engine")),
         )
 
 
@@ -51,8 +52,8 @@ class Cpu:
     """Processor seconds.
 
     Attributes:
-        server: of the server's process.
-        loop: of the thread in it that runs the event loop.
+        server: of the server's process, and of those that read its requests (`server.http_processes`).
+        loop: of the threads in them that run an event loop.
         engines: of the engine processes.
     """
 
@@ -122,13 +123,15 @@ def _cpu_seconds(stat: Path) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _children(pid: int) -> list[int]:
+def _children(pid: int, name: str) -> list[int]:
+    """Of those whose name begins so."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(_fields(stat)[1])
+            is_meant = stat.with_name("comm").read_text().startswith(name)
         except OSError:
             continue  # it ended meanwhile
-        if parent == pid:
+        if parent == pid and is_meant:
             found.append(int(stat.parent.name))
     return found

@@ -22,6 +22,7 @@ from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from lifeline import end_with_parent
 from logs import log_to_terminal
 from model_loader import PictureSpec
+from process_name import name_process
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from settings import Settings
 
@@ -144,6 +145,7 @@ def _clocks() -> Spent:
 
 def main(pipe: Connection, settings: Settings, rank: int) -> None:
     """Load, then answer until the server closes the pipe or dies."""
+    name_process(f"qwen-engine-{rank}")
     # Ctrl-C and SIGTERM reach the whole process group. The server decides when its engines end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -35,7 +35,7 @@ class QwenShotsError(Exception):
         super().__init__(detail)
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type[QwenShotsError], tuple[str]]:
+    def __reduce__(self) -> tuple[type[QwenShotsError], tuple[str] | tuple[str, int]]:
         # Errors cross the border between the engine's process and the server's.
         return type(self), (self.detail,)
 
@@ -98,6 +98,9 @@ class Unavailable(QwenShotsError):
     def __init__(self, detail: str, retry_after: int = 5) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[QwenShotsError], tuple[str, int]]:
+        return type(self), (self.detail, self.retry_after)
 
 
 class EngineLoading(Unavailable):

@@ -16,7 +16,7 @@ import pytest
 
 import process
 from connections import READ_BYTES, PatientProtocol
-from process import DrainingServer
+from draining import DrainingServer
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine

@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"qwen_shots"},
     "problems": {"qwen_shots"},
     "logs": set(),
+    "process_name": set(),
     "telemetry": set(),
     "request_log": {"logs", "telemetry"},
     "wire": {"qwen_shots"},
@@ -26,19 +27,38 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model_files": {"qwen_shots"},
     "model_hub": {"model_files", "qwen_shots"},
     "model_loader": {"model_files", "model_hub", "qwen_shots", "settings"},
-    "engines": {"lifeline", "logs", "model_loader", "qwen_shots", "settings"},
+    "engines": {"lifeline", "logs", "model_loader", "process_name", "qwen_shots", "settings"},
     "analyzer": {"engines", "qwen_shots", "settings"},
     "lifeline": set(),
     "intake": {"engines", "problems", "qwen_shots", "wire"},
     "connections": {"problems", "request_log", "telemetry"},
-    "process": {"connections", "lifeline", "logs", "qwen_shots", "settings"},
+    "metrics_sum": set(),
+    "draining": {"connections", "engines", "settings"},
+    "front": {"draining", "engines", "lifeline", "logs", "process_name", "settings"},
+    "fronts": {"engines"},
+    "process": {
+        "draining", "engines", "front", "fronts", "lifeline", "logs", "metrics_sum", "qwen_shots", "settings",
+        "telemetry",
+    },
     "server": {
         "analyzer", "api_docs", "engines", "intake", "problems", "process", "qwen_shots", "request_log", "security",
         "settings", "telemetry", "wire",
     },
     "deploy": {"engines", "logs", "model_loader", "process", "qwen_shots", "server", "settings"},
 }  # fmt: skip
-WEB_ROOMS = {"server", "connections", "intake", "process", "security", "problems", "api_docs", "request_log", "deploy"}
+WEB_ROOMS = {
+    "server",
+    "connections",
+    "draining",
+    "front",
+    "intake",
+    "process",
+    "security",
+    "problems",
+    "api_docs",
+    "request_log",
+    "deploy",
+}
 TORCH_ROOMS = {"model_loader", "engines"}
 
 

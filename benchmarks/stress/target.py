@@ -81,7 +81,7 @@ class Target:
     def engines(self) -> list[psutil.Process]:
         """The engine processes."""
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in children if child.name().startswith("qwen-engine")]
 
 
 @contextmanager

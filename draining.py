@@ -1,0 +1,70 @@
+"""An HTTP server that finishes what it has accepted before it stops."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from types import FrameType
+from typing import Any, Protocol
+
+import uvicorn
+from fastapi import FastAPI
+
+from connections import protocol_for
+from engines.base import Engine
+from settings import Settings
+
+# For uvicorn in every mode. No proxy headers: they would let anybody claim to be this machine.
+OPTIONS: dict[str, Any] = {
+    "proxy_headers": False,
+    "server_header": False,
+    "access_log": False,
+    "log_config": None,
+    "ws": "none",
+}
+
+# How long answers that are being sent may still take when the port is closed.
+LAST_SECONDS = 2
+
+
+class CreateApp(Protocol):
+    """Builds the app: `server.create_app`."""
+
+    def __call__(self, settings: Settings, engine: Engine | None = None) -> FastAPI:
+        """With an engine of its own, or this one."""
+
+
+class DrainingServer(uvicorn.Server):
+    """Answers until the shots in hand are finished: /health says that it is draining, and new shots get 503.
+
+    Args:
+        app: what is served; its `state` has `draining`, `in_hand` and `out_of_time`.
+        drain_seconds: how long accepted shots are waited for. Those that are left then are told so.
+    """
+
+    def __init__(self, app: FastAPI, drain_seconds: float) -> None:
+        http = protocol_for(app.state.metrics)
+        super().__init__(uvicorn.Config(app, http=http, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS))
+        self._state = app.state
+        self._drain_seconds = drain_seconds
+        self._drain_until = math.inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain. A second Ctrl-C stops at once."""
+        # Not uvicorn's own handler: it would raise the signal again at the end, and an orderly stop exits with 0.
+        if self._state.draining and sig == signal.SIGINT:
+            self.force_exit = self.should_exit = True
+        if not self._state.draining:
+            self._state.draining = True
+            self._drain_until = time.monotonic() + self._drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every 0.1 s: whether to close the port."""
+        if self._state.draining:
+            late = time.monotonic() - self._drain_until
+            if late >= 0:
+                self._state.out_of_time.set()
+            # Later still, a client is in hand that does not send what it began to send.
+            self.should_exit |= self._state.in_hand == 0 or late >= 1
+        return await super().on_tick(counter)

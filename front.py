@@ -1,0 +1,101 @@
+"""A process that reads requests and decodes frames for an engine in another one; see `fronts`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fastapi import FastAPI
+
+from draining import CreateApp, DrainingServer
+from engines.shared import SharedEngine
+from lifeline import end_with_parent
+from logs import log_to_terminal
+from process_name import name_process
+from settings import Settings
+
+# Connections that are taken over at once.
+MOST_HANDED = 64
+
+
+class AdoptingServer(DrainingServer):
+    """Has no port: its connections are handed to it by another process.
+
+    Args:
+        app: what is served.
+        drain_seconds: as in `DrainingServer`.
+        handed: where connections come from; a byte goes back for each that is closed.
+    """
+
+    def __init__(self, app: FastAPI, drain_seconds: float, handed: socket.socket) -> None:
+        super().__init__(app, drain_seconds)
+        self._handed = handed
+        self._adopting: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections over."""
+        await super().startup(sockets=[])
+        self._handed.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._handed.fileno(), self._take)
+
+    def _take(self) -> None:
+        try:
+            data, numbers, *_ = socket.recv_fds(self._handed, MOST_HANDED, MOST_HANDED)
+        except OSError:
+            data, numbers = b"", []
+        if not data:  # the process with the port is gone, and the lifeline ends this one
+            asyncio.get_running_loop().remove_reader(self._handed.fileno())
+        for number in numbers:
+            task = asyncio.create_task(self._adopt(socket.socket(fileno=number)))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        told = self._tell_closed
+        kind: Any = self.config.http_protocol_class
+
+        class Adopted(kind):  # type: ignore[misc] # what is served is a setting
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                told()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = Adopted(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        except OSError:  # its client went away on the way
+            connection.close()
+            told()
+
+    def _tell_closed(self) -> None:
+        with contextlib.suppress(OSError):
+            self._handed.send(b".")
+
+
+def serve(create_app: CreateApp, settings: Settings, name: str, pipe: Connection, handed: socket.socket) -> None:
+    """Serve until told to stop, or until the process with the engine is gone.
+
+    Args:
+        create_app: builds the app; a function of a module.
+        settings: the whole configuration.
+        name: of this process.
+        pipe: the way to the engine.
+        handed: where connections come from.
+    """
+    name_process(name)
+    log_to_terminal(settings.server.log_format)
+    end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    engine = SharedEngine(pipe, settings.model.name, lambda: app.state.metrics.text(0))
+    app = create_app(settings, engine)
+    app.state.all_counts = engine.counts
+    app.state.watches_loading = False  # the process with the engine does
+    AdoptingServer(app, settings.server.drain_timeout, handed).run()
