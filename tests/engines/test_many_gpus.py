@@ -15,6 +15,8 @@ from tests.engines.fake_gpus import SIDE, fake_gpus
 
 SHOT = ShotPictures((np.zeros((SIDE, SIDE, 3), np.uint8),))
 BATCH = 4
+# Of the event loop, which has nothing else to do: far more than a batch needs from one end to the next beginning.
+TURNS = 50
 
 
 async def started(settings: Settings, gpus: int) -> LocalEngine:
@@ -55,7 +57,8 @@ def test_no_gpu_rests_while_shots_wait(settings: Settings, gpus: int) -> None:
                 waiting = engine.queue_depth
                 assert sorted(busy) == list(range(gpus)) or waiting == 0
                 may_end.release()
-                await asyncio.sleep(0.005)
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
             await engine.close()
 
     asyncio.run(scenario())
