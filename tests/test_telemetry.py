@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -85,13 +86,17 @@ def test_counts_equal_what_clients_saw(settings: Settings) -> None:
 
 @pytest.fixture
 def on_processes(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TestClient]:
-    """A client of a server whose engine is a real process without a model; its third look ends it."""
-    plan = Plan("die", tmp_path / "calls", frozenset({2}), batch_tokens=9)
+    """A client of a server whose engine is a real process without a model; its eighth look ends it.
+
+    That is the last of two batches of four: a shot that came while there is no engine would be refused.
+    """
+    plan = Plan("die", tmp_path / "calls", frozenset({7}), batch_tokens=9)
+    monkeypatch.setattr("engines.replica.PROBE_SECONDS", 600)  # a probe is a look too
     monkeypatch.setattr("engines.worker.main", partial(faulty.main, plan))
     monkeypatch.setattr("engines.local.FIRST_RESTART_SECONDS", 0.05)
     with TestClient(create_app(settings), client=HERE, headers=AUTH) as client:
         while client.get("/health").status_code != 200:
-            pass
+            time.sleep(0.02)
         yield client
 
 
@@ -109,7 +114,7 @@ def test_batches_tokens_and_stages_are_counted(on_processes: TestClient) -> None
     assert counted(client, "qwen_engines_lost_total") == {(): 1}
     assert stages[("look",)] == batches
     assert stages[("decode",)] == stages[("answer",)] == 8
-    assert stages[("wait",)] > 8  # the shots of the engine that died waited twice
+    assert stages[("wait",)] == 9  # the shot of the engine that died waited twice
     assert stages[("receive",)] == stages[("parse",)] == 2
     assert counted(client, "process_resident_memory_bytes")[()] > 0
 
