@@ -155,9 +155,10 @@ def test_bodies_in_memory_have_a_limit_together(settings: Settings) -> None:
     server = settings.server.model_copy(update={"max_body_mib": 1})
     statuses: list[int] = []
     held = asyncio.Event()
+    holding: list[Any] = []
 
     async def read_and_hold(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
+        holding.append(await receive())
         await held.wait()
 
     async def scenario() -> None:
@@ -173,7 +174,8 @@ def test_bodies_in_memory_have_a_limit_together(settings: Settings) -> None:
         headers = [(b"authorization", AUTH["Authorization"].encode())]
         scope = {"type": "http", "path": "/analyze", "headers": headers, "client": HERE}
         tasks = [asyncio.create_task(gate(scope, receive, send)) for _ in range(20)]
-        await asyncio.sleep(0.1)
+        while len(holding) + len(statuses) < len(tasks):
+            await asyncio.sleep(0)
         held.set()
         await asyncio.gather(*tasks)
         assert gate._held == 0

@@ -133,9 +133,11 @@ def test_a_shot_that_takes_too_long_costs_no_other(settings: Settings) -> None:
         engine.delay = 3600
 
     engine = FakeEngine(list(settings.attributes), slow_once)
-    with TestClient(create_app(of_one_second(settings), engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
+    app = create_app(settings, engine)
+    with TestClient(app, headers=AUTH, client=("127.0.0.1", 5000)) as client:
         rows = client.post("/analyze_batch", json={"shots": [shot(1)]}).json()
         assert len(rows["results"]) == 1
+        app.state.settings = of_one_second(settings)  # not before: the good shot may take as long as it does
         answer = client.post("/analyze", json=shot(1))
         assert_problem(answer, 503, "1 s", "server.request_timeout")
         assert answer.json()["type"] == "urn:qwen-shots:error:timeout"
