@@ -84,7 +84,7 @@ class FakeServer:
         await self._server.serve()
 
     def stop(self) -> None:
-        """End as a killed process does: connections are cut."""
+        """End as a killed process does: nobody is let in any more, and connections are cut."""
         assert self._server
         assert self._thread
         self._server.should_exit = True
@@ -96,6 +96,8 @@ class FakeServer:
 
     def _cut(self) -> None:
         assert self._server
+        for listening in self._server.servers:
+            listening.close()
         for connection in list(self._server.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
@@ -125,11 +127,13 @@ class FakeServer:
             self.now -= 1
 
     async def _wait(self, request: Request) -> bool:
-        """Whether the client is still there after the delay."""
-        end = time.monotonic() + self.delay
-        while time.monotonic() < end and not await request.is_disconnected():
+        """Whether the client is still there after the delay, which may be changed meanwhile."""
+        began = time.monotonic()
+        while time.monotonic() < began + self.delay:
+            if await request.is_disconnected():
+                return False
             await asyncio.sleep(min(0.01, self.delay))
-        return time.monotonic() >= end
+        return True
 
     def _answer(self, body: dict[str, Any]) -> Response:
         if body["model"] != self.model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ from qwen_shots.errors import (
 )
 from qwen_shots.scoring import read_score
 from settings import Settings
-from tests.helpers import BUNDLED, KEY, free_port, scene
+from tests.helpers import BUNDLED, KEY, PATIENCE_SECONDS, free_port, scene
 from tests.openai_server import DIGITS, WHOLES, FakeServer, begun, pictures_of
 
 # Larger than the bundled checkpoint takes, so that it is scaled.
@@ -71,11 +72,11 @@ def remote(settings: Settings, *urls: str, **model: Any) -> Settings:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if reached():
-            return
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not reached():
+        if time.monotonic() > deadline:
+            raise TimeoutError
         await asyncio.sleep(0.01)
-    raise TimeoutError
 
 
 def run(settings: Settings, scenario: Callable[[RemoteEngine], Awaitable[None]]) -> None:
@@ -311,10 +312,13 @@ def test_the_only_one_dies_and_comes_back(settings: Settings, server: FakeServer
 def test_each_gets_its_share(settings: Settings, server: FakeServer, other: FakeServer) -> None:
     async def scenario(engine: RemoteEngine) -> None:
         await until(lambda: len(engine._up) == 2)
-        server.delay = other.delay = 0.02
+        server.delay = other.delay = 60  # none is answered before all are handed out
         server.bodies.clear()
         other.bodies.clear()
-        await asyncio.gather(*(engine.look(SMALL) for _ in range(8)))
+        shots = [asyncio.create_task(engine.look(SMALL)) for _ in range(8)]
+        await until(lambda: len(server.bodies) + len(other.bodies) == 8)
+        server.delay = other.delay = 0
+        await asyncio.gather(*shots)
         assert len(server.bodies) == len(other.bodies) == 4 * 13
 
     run(remote(settings, server.url, other.url), scenario)
@@ -324,8 +328,9 @@ def test_a_slow_one_is_left_for_another(settings: Settings, server: FakeServer, 
     async def scenario(engine: RemoteEngine) -> None:
         await until(lambda: len(engine._up) == 2)
         server.delay = 60
-        for answer in await asyncio.gather(*(engine.look(SHOT) for _ in range(6))):
-            assert_good(answer, SHOT, settings)
+        # Small ones: even on a busy machine the other answers each question long before it counts as slow.
+        for answer in await asyncio.gather(*(engine.look(SMALL) for _ in range(6))):
+            assert_good(answer, SMALL, settings)
         server.delay = 0
         await until(lambda: len(engine._up) == 2)
 
@@ -354,9 +359,16 @@ def test_a_change_of_model_is_noticed_with_nothing_to_do(settings: Settings, ser
 
 
 def test_requests_at_the_same_time_are_bounded(settings: Settings, server: FakeServer) -> None:
+    def hold_what_follows(_: dict[str, Any]) -> None:
+        server.delay = 60
+
     async def scenario(engine: RemoteEngine) -> None:
-        server.delay = 0.02
-        await asyncio.gather(*(engine.look(SHOT) for _ in range(4)))
+        server.fault = hold_what_follows  # a shot's first question, whose answer the others wait for
+        shots = [asyncio.create_task(engine.look(SHOT)) for _ in range(4)]
+        await until(lambda: server.now == 6)
+        server.fault = lambda _: None
+        server.delay = 0
+        await asyncio.gather(*shots)
         assert server.most == 6
 
     run(remote(settings, server.url, endpoint_requests=6), scenario)
@@ -399,9 +411,10 @@ def test_a_full_queue(settings: Settings, server: FakeServer) -> None:
 
 def test_a_stop_finishes_what_is_in_hand(settings: Settings, server: FakeServer) -> None:
     async def scenario(engine: RemoteEngine) -> None:
-        server.delay = 0.05
+        server.delay = 60
         shots = [asyncio.create_task(engine.look(SHOT)) for _ in range(3)]
-        await until(lambda: server.now > 0)
+        await until(lambda: len(engine._in_hand) == len(shots) and server.now > 0)
+        server.delay = 0.05
         await engine.close()
         for shot in shots:
             assert_good(shot.result(), SHOT, settings)
