@@ -19,6 +19,7 @@ from settings import Settings
 from tests.engines import faulty
 from tests.engines.fake_gpus import SIDE
 from tests.engines.faulty import Plan
+from tests.helpers import PATIENCE_SECONDS
 
 SHOT = ShotPictures((np.zeros((SIDE, SIDE, 3), np.uint8),))
 
@@ -29,7 +30,7 @@ async def until(engine: LocalEngine, status: Status) -> float:
     """Wait for a status; the seconds that it took."""
     began = time.monotonic()
     while engine.status is not status:
-        assert time.monotonic() - began < 40, engine.status
+        assert time.monotonic() - began < PATIENCE_SECONDS, engine.status
         await asyncio.sleep(0.02)
     return time.monotonic() - began
 
@@ -43,7 +44,7 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, plan: Plan, scenari
         engine = LocalEngine(settings)
         await engine.start()
         await until(engine, Status.HEALTHY)
-        await asyncio.wait_for(scenario(engine), 60)
+        await asyncio.wait_for(scenario(engine), PATIENCE_SECONDS)
         await engine.close()
 
     asyncio.run(play())
@@ -107,8 +108,8 @@ def test_an_engine_that_hangs_while_it_is_started_again_is_given_up(
     async def scenario(engine: LocalEngine) -> None:
         lost = await asyncio.gather(engine.look(SHOT), return_exceptions=True)
         assert type(lost[0]) is EngineLost
-        monkeypatch.setattr("engines.local.LEAST_LOAD_SECONDS", 60)
-        engine._load_patience = 60
+        monkeypatch.setattr("engines.local.LEAST_LOAD_SECONDS", PATIENCE_SECONDS)
+        engine._load_patience = PATIENCE_SECONDS
         await until(engine, Status.HEALTHY)
 
     run(settings, monkeypatch, Plan("die", tmp_path / "calls", frozenset({0})), scenario)
