@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from qwen_shots.client.ahead import Ahead
+from tests.helpers import PATIENCE_SECONDS
 
 
 def counted(made: list[int], count: int, error: Exception | None = None) -> Iterator[int]:
@@ -47,7 +48,7 @@ def test_several_sources_feed_several_takers() -> None:
     for taker in takers:
         taker.start()
     for taker in takers:
-        taker.join(10)
+        taker.join(PATIENCE_SECONDS)
     assert sorted(taken) == list(range(900))
 
 
@@ -80,13 +81,13 @@ def test_the_rest_of_a_closed_one_is_what_was_under_way() -> None:
 
     def slow() -> Iterator[str]:
         begun.set()
-        go.wait(10)
+        go.wait(PATIENCE_SECONDS)
         yield "under way"
         yield "not wanted"
 
     ahead = Ahead([slow()], 1)
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE_SECONDS)
     ahead.close()
     assert list(ahead.rest(0.05)) == []
     go.set()
-    assert list(ahead.rest(10)) == ["under way"]
+    assert list(ahead.rest(PATIENCE_SECONDS)) == ["under way"]

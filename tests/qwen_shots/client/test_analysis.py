@@ -198,12 +198,15 @@ def test_ctrl_c_while_an_answer_is_stored_loses_nothing(
     film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_first: bool
 ) -> None:
     store = StoreWriter.add_answers
+    pressed: list[bool] = []
 
     def interrupted(self: StoreWriter, answers: Sequence[Answered]) -> None:
         if stored_first:
             store(self, answers)
-        _thread.interrupt_main()  # raises in the main thread, as soon as that one runs
-        time.sleep(0.05)
+        if not pressed:  # a second time would fall into the leaving, which a user would press it to break off
+            pressed.append(True)
+            _thread.interrupt_main()  # raises in the main thread, as soon as that one runs
+            time.sleep(0.05)
         if not stored_first:
             store(self, answers)
 
