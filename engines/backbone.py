@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class BackboneOutput:
     """What a model says of a batch, in the host's memory.
 
     Attributes:
@@ -44,7 +44,7 @@ class Backbone(Protocol):
     def prepare(self, shots: Sequence[ShotPictures]) -> Any:
         """Everything that the host does for a batch; may run beside another batch."""
 
-    def run(self, batch: Any, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
+    def run(self, batch: Any, on_pictures_seen: Callable[[], None] | None = None) -> BackboneOutput:
         """Ask the model about what was prepared.
 
         Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from engines.backbone import Answers, Backbone
+from engines.backbone import Backbone, BackboneOutput
 from engines.base import ShotPictures, ShotReading
 from engines.questions import Questions
 from engines.qwen2vl.backbone import Qwen2VL, serves
@@ -82,14 +82,14 @@ class ModelRunner:
         """What the host does before."""
         return Batch(tuple(shots), self.backbone.prepare(shots))
 
-    def run(self, batch: Batch, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
+    def run(self, batch: Batch, on_pictures_seen: Callable[[], None] | None = None) -> BackboneOutput:
         """What the device does; see `Backbone.run`."""
         return self.backbone.run(batch.prepared, on_pictures_seen)
 
-    def finish(self, batch: Batch, answers: Answers) -> list[ShotReading | NotANumber]:
+    def finish(self, batch: Batch, ran: BackboneOutput) -> list[ShotReading | NotANumber]:
         """What the host does after it; returns as `look`."""
-        readings = _split(answers)
-        captions = map(self._to_text, answers.tokens.tolist())
+        readings = _split(ran)
+        captions = map(self._to_text, ran.tokens.tolist())
         return list(map(self._answer, batch.shots, captions, readings))
 
     def _to_text(self, tokens: list[int]) -> str:
@@ -108,10 +108,10 @@ class ModelRunner:
         return ShotReading(caption, {name: tuple(frame[a] for frame in by_frame) for a, name in enumerate(names)})
 
 
-def _split(answers: Answers) -> list[list[Reading] | NotANumber]:
+def _split(ran: BackboneOutput) -> list[list[Reading] | NotANumber]:
     """The readings of each shot."""
-    counts = list(answers.questions)
-    wholes, digits = (chances.split(counts) for chances in (answers.wholes, answers.digits))
+    counts = list(ran.questions)
+    wholes, digits = (chances.split(counts) for chances in (ran.wholes, ran.digits))
     return [_read_all(whole.tolist(), digit.tolist()) for whole, digit in zip(wholes, digits, strict=True)]
 
 

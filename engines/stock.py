@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import DynamicCache
 
-from engines.backbone import Answers
+from engines.backbone import BackboneOutput
 from engines.base import ShotPictures
 from engines.packing import Branches, additive, pack_branches, pad_left, visibility
 from engines.pixels import grid_of, to_patches, token_count
@@ -94,7 +94,7 @@ class Stock:
         return Prompts(ids, real, positions, torch.from_numpy(to_patches(pictures, spec)), grids, branches)
 
     @torch.inference_mode()
-    def run(self, batch: Prompts, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
+    def run(self, batch: Prompts, on_pictures_seen: Callable[[], None] | None = None) -> BackboneOutput:
         """Ask the model."""
         cache = DynamicCache(config=self._lm.config.get_text_config())
         hidden = self._prefill(batch, cache)
@@ -107,7 +107,7 @@ class Stock:
         wholes = self._probabilities(hidden[row, end - 3])[:, self._questions.wholes].cpu()
         digits = self._probabilities(hidden[row, end - 1])[:, self._questions.digits].cpu()
         cache.crop(-batch.branches.ids.shape[1])
-        return Answers(wholes, digits, list(map(len, ends)), self._write_captions(batch, cache))
+        return BackboneOutput(wholes, digits, list(map(len, ends)), self._write_captions(batch, cache))
 
     def _prefill(self, prompts: Prompts, cache: DynamicCache) -> Tensor:
         """Hidden states of the branch tokens, of shape (rows, columns, width); the cache then holds everything."""

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engines.backbone import Answers
+from engines.backbone import BackboneOutput
 from engines.base import ShotPictures
 from engines.qwen2vl.attention import Spans
 from engines.qwen2vl.captions import CaptionWriter
-from engines.qwen2vl.decoder import Reading, TextDecoder
+from engines.qwen2vl.decoder import DecoderBatch, TextDecoder
 from engines.qwen2vl.graphs import Recorder
 from engines.qwen2vl.layout import BatchLayout
 from engines.qwen2vl.preparing import Prepared, Preparer
@@ -90,7 +90,7 @@ class Qwen2VL:
         return self._preparer.prepare(shots)
 
     @torch.inference_mode()
-    def run(self, batch: Prepared, on_pictures_seen: Callable[[], None] | None = None) -> Answers:
+    def run(self, batch: Prepared, on_pictures_seen: Callable[[], None] | None = None) -> BackboneOutput:
         """Ask the model. Returns when the captions are written."""
         if batch.layout.places[-1] >= self._decoder.cache.shape[1]:
             self._reserve(int(batch.layout.places[-1]))
@@ -108,7 +108,7 @@ class Qwen2VL:
         chances = told.chances.to("cpu", non_blocking=True)
         tokens = self.write(numbers, told.first).to("cpu")
         whole = len(self._questions.wholes)
-        return Answers(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
+        return BackboneOutput(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +128,7 @@ class Qwen2VL:
         x = self._decoder.embed(numbers["ids"])
         x.index_copy_(0, numbers["picture_at"][numbers["token_order"]], pictures)
         self._place_instruction(numbers["shared_at"])
-        return self._decoder.read(_reading(x, batch.layout, numbers))
+        return self._decoder.read(_decoder_batch(x, batch.layout, numbers))
 
     def tell(self, batch: Prepared, hidden: Tensor) -> Told:
         """The labels' chances, and each caption's first token."""
@@ -171,7 +171,7 @@ class Qwen2VL:
         span = Spans(torch.tensor([0, count], dtype=torch.int32, device=device), count)
         nothing = places[:0]
         self._decoder.read(
-            Reading(
+            DecoderBatch(
                 x=self._decoder.embed(torch.tensor(ids, device=device)),
                 positions=places.expand(3, -1),
                 trunk_tokens=count,
@@ -193,11 +193,11 @@ class Qwen2VL:
         self._decoder.cache[:, at] = self._instruction[:, None]
 
 
-def _reading(x: Tensor, layout: BatchLayout, numbers: dict[str, Tensor]) -> Reading:
+def _decoder_batch(x: Tensor, layout: BatchLayout, numbers: dict[str, Tensor]) -> DecoderBatch:
     places = numbers["places"].to(torch.int32)
     filled, seen = (numbers[name].to(torch.int32) for name in ("filled", "seen"))
     longest = int(layout.filled.max())
-    return Reading(
+    return DecoderBatch(
         x=x,
         positions=numbers["positions"],
         trunk_tokens=layout.trunk_tokens,

@@ -53,7 +53,7 @@ def _join(modules: tuple[Any, ...], name: str) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DecoderBatch:
     """A batch's tokens on the device; see `layout.BatchLayout`.
 
     Attributes:
@@ -143,7 +143,7 @@ class TextDecoder:
         """Logarithm of the softmax's denominator over the vocabulary, float32."""
         return fused.log_mass(self.logits(hidden))
 
-    def read(self, batch: Reading) -> Tensor:
+    def read(self, batch: DecoderBatch) -> Tensor:
         """Read trunks, stems and twigs; the trunks stay in the cache.
 
         Returns:
@@ -199,7 +199,7 @@ class TextDecoder:
         fused.turn(qkv, angles, self._heads + self._kept, cache, places)
         return qkv
 
-    def _see(self, cache: Tensor, qkv: Tensor, batch: Reading) -> Tensor:
+    def _see(self, cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:
         """Attention: trunks over themselves, questions over their trunk and over their own stem and twig."""
         trunk = batch.trunk_tokens
         keys, values = cache[:, 0], cache[:, 1]
