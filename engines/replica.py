@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+import anyio
+
 from engines import worker
 from engines.base import Observer, ShotPictures
 from engines.messages import receive, send
@@ -78,8 +80,10 @@ class Replica:
         self._theirs = None
         threading.Thread(target=self._read, name=f"{self._process.name}-reader", daemon=True).start()
         try:
-            return await asyncio.wait_for(self._ready, patience)
-        except asyncio.TimeoutError:
+            # Not `asyncio.wait_for`: before Python 3.12 it forgets a cancellation that comes together with the result.
+            with anyio.fail_after(patience):
+                return await self._ready
+        except TimeoutError:
             self._process.kill()
             raise EngineLost(f"the engine did not load within {patience:.0f} s") from None
 
@@ -99,8 +103,9 @@ class Replica:
             EngineLost: the process died before it answered, or was ended because it did not answer in time.
         """
         try:
-            return await asyncio.wait_for(self._exchange(shots, tokens, has_turn=True), BATCH_SECONDS)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(BATCH_SECONDS):  # not `asyncio.wait_for`, as in `start`
+                return await self._exchange(shots, tokens, has_turn=True)
+        except TimeoutError:
             log.error("%s did not answer within %.0f s and is ended", self._process.name, BATCH_SECONDS)  # noqa: TRY400
             self._process.kill()
             raise EngineLost("the engine hung; it is being started again") from None

@@ -1,0 +1,90 @@
+"""The hold on an engine process at odd moments: given up while it starts, answers, or will not end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.base import NoObserver, ShotPictures
+from engines.local import LocalEngine
+from engines.messages import receive
+from engines.replica import Replica
+from engines.watchdog import Spent
+from engines.worker import Answers, Ready
+from qwen_shots.errors import EngineLost
+from settings import Settings
+from tests.engines import faulty
+from tests.engines.fake_gpus import READING, SIDE
+from tests.engines.faulty import Plan
+
+SHOT = ShotPictures((np.zeros((SIDE, SIDE, 3), np.uint8),))
+# More than a pipe holds.
+LARGE = ShotPictures((np.zeros((1120, 1120, 3), np.uint8),))
+
+
+@pytest.fixture(autouse=True)
+def good_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Engine processes without a model and without faults."""
+    monkeypatch.setattr("engines.worker.main", partial(faulty.main, Plan("none", tmp_path / "calls")))
+    monkeypatch.setattr("engines.local.FIRST_RESTART_SECONDS", 0.05)
+
+
+async def until(reached: Callable[[], object]) -> None:
+    for _ in range(1500):
+        if reached():
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_an_answer_in_the_moment_of_the_loss_keeps_no_lane_alive(settings: Settings, turns: int) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        replica = Replica(settings, 0, NoObserver())  # its other end is here
+        stuck = asyncio.Event()
+
+        async def watch() -> None:
+            await stuck.wait()
+
+        replica.watch = watch  # type: ignore[method-assign]
+        answer = engine._queue.put(SHOT, 1)
+        serving = asyncio.create_task(engine._serve_until_lost(replica, 10))
+        assert replica._theirs is not None
+        await asyncio.to_thread(receive, replica._theirs)
+        await asyncio.sleep(0.05)
+        stuck.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        replica._on_message(Answers(0, (READING,), Spent(0, 0)))
+        done, _ = await asyncio.wait({serving}, timeout=5)
+        assert done
+        assert isinstance(serving.exception(), EngineLost)
+        assert answer.done() or engine.queue_depth == 1
+        answer.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_is_given_up_in_the_moment_it_succeeds_is_given_up(settings: Settings) -> None:
+    async def scenario() -> None:
+        replica = Replica(settings, 0, NoObserver())
+        exact = replica._on_message
+
+        def give_up(message: object) -> None:
+            exact(message)
+            if isinstance(message, Ready):
+                starting.cancel()
+
+        replica._on_message = give_up  # type: ignore[method-assign]
+        starting = asyncio.create_task(replica.start(60))
+        await asyncio.wait({starting})
+        assert starting.cancelled()
+        await replica.close()
+
+    asyncio.run(scenario())
