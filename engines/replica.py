@@ -49,6 +49,7 @@ class Replica:
             target=worker.main, args=(theirs, settings, rank), name=f"engine-{rank}", daemon=True
         )
         self._theirs: Connection | None = theirs
+        self._spawning: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[tuple[Answer, ...]]] = {}
         self._ready: asyncio.Future[Ready] = self._loop.create_future()
@@ -69,15 +70,11 @@ class Replica:
             CannotLoad: the model can't be loaded, or the process not be started.
             EngineLost: the process died while it loaded, or took too long.
         """
+        self._spawning = asyncio.create_task(asyncio.to_thread(self._spawn))
         try:
-            await asyncio.to_thread(self._process.start)
+            await asyncio.shield(self._spawning)  # a thread goes on when its task is cancelled; `close` waits for it
         except OSError as error:
             raise CannotLoad(f"the engine process can't be started: {error.strerror}") from None
-        # At exit Python would ask the process to end by SIGTERM, which it ignores, and wait for ever.
-        atexit.register(self._process.kill)
-        assert self._theirs is not None
-        self._theirs.close()  # else the pipe would not end when the child does
-        self._theirs = None
         threading.Thread(target=self._read, name=f"{self._process.name}-reader", daemon=True).start()
         try:
             # Not `asyncio.wait_for`: before Python 3.12 it forgets a cancellation that comes together with the result.
@@ -86,6 +83,14 @@ class Replica:
         except TimeoutError:
             self._process.kill()
             raise EngineLost(f"the engine did not load within {patience:.0f} s") from None
+
+    def _spawn(self) -> None:
+        self._process.start()
+        # At exit Python would ask the process to end by SIGTERM, which it ignores, and wait for ever.
+        atexit.register(self._process.kill)
+        assert self._theirs is not None
+        self._theirs.close()  # else the pipe would not end when the child does
+        self._theirs = None
 
     async def wait_turn(self) -> None:
         """Wait until the process would use a batch: it has none, or has most of it behind it. Follow it up by `run`."""
@@ -167,6 +172,8 @@ class Replica:
 
     async def close(self) -> None:
         """End the process, by force if it does not go."""
+        if self._spawning:
+            await asyncio.gather(self._spawning, return_exceptions=True)
         if self._process.pid is None:
             return
         if self._waiting:

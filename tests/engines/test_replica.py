@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -88,3 +89,18 @@ def test_a_start_that_is_given_up_in_the_moment_it_succeeds_is_given_up(settings
         await replica.close()
 
     asyncio.run(scenario())
+
+
+def test_a_stop_in_the_middle_of_a_start_leaves_no_process(settings: Settings) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        await engine.start()
+        await until(lambda: engine._replicas)
+        await engine.close()
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(scenario())
+    left = multiprocessing.active_children()
+    for process in left:
+        process.kill()
+    assert left == []
