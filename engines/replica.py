@@ -177,9 +177,11 @@ class Replica:
         if self._process.pid is None:
             return
         if self._waiting:
-            self._process.kill()  # nobody waits for this batch any more, and a stuck process reads no message
-        with contextlib.suppress(OSError):
-            send(self._pipe, None)
+            # Nobody waits for this batch any more. A stuck process reads no message: one to it could block the server.
+            self._process.kill()
+        else:
+            with contextlib.suppress(OSError):
+                send(self._pipe, None)
         await asyncio.to_thread(self._process.join, CLOSE_SECONDS)
         if self._process.is_alive():
             self._process.kill()

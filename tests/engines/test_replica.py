@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -104,3 +108,29 @@ def test_a_stop_in_the_middle_of_a_start_leaves_no_process(settings: Settings) -
     for process in left:
         process.kill()
     assert left == []
+
+
+def test_a_process_that_will_not_end_does_not_hold_the_server_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose GPU's driver hangs: it neither reads nor dies."""
+    monkeypatch.setattr("engines.replica.CLOSE_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        replica = Replica(settings, 0, NoObserver())
+        await replica.start(60)
+        assert replica.pid is not None
+        os.kill(replica.pid, signal.SIGSTOP)
+        looking = asyncio.create_task(replica.run([LARGE], 1))
+        await asyncio.sleep(0.2)
+        looking.cancel()
+        monkeypatch.setattr(replica._process, "kill", lambda: None)
+        later = threading.Timer(2, os.kill, (replica.pid, signal.SIGKILL))
+        later.start()
+        closing = asyncio.create_task(replica.close())
+        began = time.monotonic()
+        await asyncio.sleep(0.2)
+        assert time.monotonic() - began < 1
+        await closing
+
+    asyncio.run(scenario())
