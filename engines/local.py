@@ -13,7 +13,7 @@ from engines.replica import Replica
 from engines.scheduler import Pending, ShotQueue
 from engines.worker import Ready
 from model_loader import PictureSpec
-from qwen_shots.errors import CannotLoad, EngineLoading, EngineLost, QueueFull
+from qwen_shots.errors import EngineLoading, EngineLost, QueueFull, QwenShotsError
 from qwen_shots.media import PictureFit
 from settings import Settings
 
@@ -126,32 +126,38 @@ class LocalEngine:
         """Keep one replica running: start, serve, and start again when it dies."""
         pause = FIRST_RESTART_SECONDS
         while True:
-            replica = Replica(self._settings, rank, self._observer)
-            self._replicas[rank] = replica
-            came_up = False
+            replica: Replica | None = None
             try:
-                began = time.monotonic()
-                ready = await replica.start(self._load_patience)
-                came_up = True
-                took = time.monotonic() - began
-                self._load_patience = max(LEAST_LOAD_SECONDS, LOAD_PATIENCE * took, self._load_patience or 0)
-                self._on_ready(rank, ready)
-                pause = FIRST_RESTART_SECONDS
-                await self._serve_until_lost(replica, ready.batch_tokens)
-            except (CannotLoad, EngineLost) as error:
-                await replica.close()
-                if self._first is None:
-                    self._failure = error.detail if isinstance(error, CannotLoad) else _died(replica)
-                    return
+                replica = self._replicas[rank] = Replica(self._settings, rank, self._observer)
+                await self._live(replica, rank)
+            except Exception as error:
+                # Also what nobody foresaw, such as no file left for a pipe: else this engine would never come back.
+                came_up = rank in self._ready
+                # Before all else: a process may take long to end, and /health must not wait for that.
                 self._ready.discard(rank)
-                self._observer.lost()
                 self._queue.servers = len(self._ready)
+                if replica:
+                    await replica.close()
+                if self._first is None:
+                    self._failure = _died(replica) if replica and isinstance(error, EngineLost) else _why(error)
+                    return
+                self._observer.lost()
                 if not came_up and not self._ready:
                     # It may never come back, so nobody waits for it.
                     self._queue.fail_all(EngineLost("the engine stopped and could not be started again yet"))
-                log.error("engine %d stopped (%s); starting it again in %.0f s", rank, error.detail, pause)  # noqa: TRY400
+                pause = FIRST_RESTART_SECONDS if came_up else pause
+                log.error("engine %d stopped (%s); starting it again in %.0f s", rank, _why(error), pause)  # noqa: TRY400
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LAST_RESTART_SECONDS)
+
+    async def _live(self, replica: Replica, rank: int) -> None:
+        """Start a replica and serve until it is lost, which raises EngineLost, or CannotLoad where it never came up."""
+        began = time.monotonic()
+        ready = await replica.start(self._load_patience)
+        took = time.monotonic() - began
+        self._load_patience = max(LEAST_LOAD_SECONDS, LOAD_PATIENCE * took, self._load_patience or 0)
+        self._on_ready(rank, ready)
+        await self._serve_until_lost(replica, ready.batch_tokens)
 
     def _on_ready(self, rank: int, ready: Ready) -> None:
         if self._first is None:
@@ -192,6 +198,10 @@ class LocalEngine:
             for pending, answer in zip(batch, answers, strict=True):
                 pending.settle(answer)
             self._queue.measured(len(batch), tokens, time.monotonic() - began)
+
+
+def _why(error: Exception) -> str:
+    return error.detail if isinstance(error, QwenShotsError) else f"{type(error).__name__}: {error}"
 
 
 def _died(replica: Replica) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.base import NoObserver, ShotPictures
+from engines.base import NoObserver, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine
 from engines.messages import receive
 from engines.replica import Replica
@@ -110,6 +111,34 @@ def test_a_stop_in_the_middle_of_a_start_leaves_no_process(settings: Settings) -
     assert left == []
 
 
+def test_while_a_lost_engine_is_on_its_way_out_health_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+    close = Replica.close
+
+    async def slow(replica: Replica) -> None:
+        await ended.wait()
+        await close(replica)
+
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        await engine.start()
+        await until(lambda: engine.status is Status.HEALTHY)
+        monkeypatch.setattr(Replica, "close", slow)
+        os.kill(engine.pids[0], signal.SIGKILL)
+        await asyncio.sleep(1)
+        assert engine.status is Status.DEGRADED
+        with pytest.raises(EngineLost):
+            await engine.look(SHOT)
+        ended.set()
+        await until(lambda: engine.status is Status.HEALTHY)
+        assert isinstance(await engine.look(SHOT), ShotReading)
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_process_that_will_not_end_does_not_hold_the_server_up(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,5 +161,26 @@ def test_a_process_that_will_not_end_does_not_hold_the_server_up(
         await asyncio.sleep(0.2)
         assert time.monotonic() - began < 1
         await closing
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_is_started_again_though_no_file_was_left_at_first(settings: Settings) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        await engine.start()
+        await until(lambda: engine.status is Status.HEALTHY)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))  # no further one can be opened
+        try:
+            os.kill(engine.pids[0], signal.SIGKILL)
+            await until(lambda: engine.status is Status.DEGRADED)
+            await asyncio.sleep(0.5)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await until(lambda: engine.status is Status.HEALTHY)
+        assert isinstance(await engine.look(SHOT), ShotReading)
+        await engine.close()
 
     asyncio.run(scenario())
