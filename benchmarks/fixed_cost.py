@@ -1,7 +1,8 @@
 """The real server before an engine of a fixed cost: `python -m benchmarks.fixed_cost MILLISECONDS`.
 
 Requests, decoding, queue, batches and the pipe to the engine process are the real ones; in that process a batch sleeps
-instead of being looked at. So what is measured is the server alone. Settings come from `config.yaml` and variables.
+instead of being looked at. So what is measured is the server alone. `BENCHMARK_ENGINES` says how many engines there
+are. Settings come from `config.yaml` and variables.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from qwen_shots.scoring import Reading
 from server import create_app
 from settings import Settings
 
-COST_MS = "BENCHMARK_COST_MS"  # a variable, because the engine is a process of its own
+# Variables, because the engines are processes of their own.
+COST_MS = "BENCHMARK_COST_MS"
+ENGINES = "BENCHMARK_ENGINES"
 
 SPEC = PictureSpec(patch=14, merge=2, temporal=2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 READING = Reading(value=0.5, spread=0.1, mass=1.0, mode=0.5)
@@ -44,8 +47,9 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, worker.Ready]:  # no
         ]
 
     info = EngineInfo(f"fixed cost, {os.environ[COST_MS]} ms a batch", "cpu")
+    engines = int(os.environ.get(ENGINES, "1"))
     return OneStep(look), worker.Ready(
-        info, SPEC, 1, BATCH_TOKENS, text_tokens=TEXT_TOKENS, question_tokens=QUESTION_TOKENS
+        info, SPEC, engines, BATCH_TOKENS, text_tokens=TEXT_TOKENS, question_tokens=QUESTION_TOKENS
     )
 
 

@@ -39,11 +39,11 @@ class Server:
 
     def cpu(self) -> Cpu:
         """What it has used so far."""
-        servers = [self.pid, *_children(self.pid, "qwen-front")]
+        servers = [self.pid, *children(self.pid, "qwen-front")]
         return Cpu(
             server=sum(_cpu_seconds(Path(f"/proc/{pid}/stat")) for pid in servers),
             loop=sum(_cpu_seconds(Path(f"/proc/{pid}/task/{pid}/stat")) for pid in servers),
-            engines=sum(_cpu_seconds(Path(f"/proc/{pid}/stat")) for pid in _children(self.pid, "qwen-engine")),
+            engines=sum(_cpu_seconds(Path(f"/proc/{pid}/stat")) for pid in children(self.pid, "qwen-engine")),
         )
 
 
@@ -123,8 +123,8 @@ def _cpu_seconds(stat: Path) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _children(pid: int, name: str) -> list[int]:
-    """Of those whose name begins so."""
+def children(pid: int, name: str) -> list[int]:
+    """The processes that this one has started and whose names begin so."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

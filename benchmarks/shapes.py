@@ -38,6 +38,14 @@ QWEN2_VL_2B: dict[str, Any] = {
     "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16, "mlp_ratio": 4},
     "tie_word_embeddings": True,
 }
+# Qwen/Qwen2-VL-7B-Instruct's config.json (Apache-2.0).
+QWEN2_VL_7B: dict[str, Any] = {
+    "text_config": QWEN2_VL_2B["text_config"]
+    | {"vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "tie_word_embeddings": False}
+    | {"num_attention_heads": 28, "num_key_value_heads": 4},
+    "vision_config": QWEN2_VL_2B["vision_config"] | {"hidden_size": 3584},
+    "tie_word_embeddings": False,
+}
 # The same in small, to try a benchmark out on a CPU.
 TINY: dict[str, Any] = {
     "text_config": QWEN2_VL_2B["text_config"]
@@ -46,7 +54,7 @@ TINY: dict[str, Any] = {
     "vision_config": {"depth": 2, "embed_dim": 128, "hidden_size": 256, "num_heads": 4, "mlp_ratio": 4},
     "tie_word_embeddings": True,
 }
-SHAPES = {"2b": QWEN2_VL_2B, "tiny": TINY}
+SHAPES = {"2b": QWEN2_VL_2B, "7b": QWEN2_VL_7B, "tiny": TINY}
 
 
 def random_model(shape: str, device: str, dtype: torch.dtype) -> LoadedModel:
@@ -107,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write one; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.shapes", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="2b")
-    parser.add_argument("--out", type=Path, required=True, help="the folder; 4.4 GB for 2b")
+    parser.add_argument("--out", type=Path, required=True, help="the folder; 4.4 GB for 2b, 16.6 for 7b")
     asked = parser.parse_args(arguments)
     save(asked.shape, asked.out, device="cuda" if torch.cuda.is_available() else "cpu")
     print(f"{asked.out}: {sum(file.stat().st_size for file in asked.out.iterdir()) / 1e9:.2f} GB")
