@@ -75,6 +75,9 @@ class PatientProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """A problem body, a count and a line in the log, as for every other answer."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.close()  # what is broken belongs to a request that has its answer
+            return
         request_id, slug = uuid.uuid4().hex, "not-http"
         problem = {
             "type": TYPE_PREFIX + slug,

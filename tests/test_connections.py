@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import httpx
@@ -41,19 +42,26 @@ def engine(settings: Settings) -> FakeEngine:
     return FakeEngine(list(settings.attributes))
 
 
-@pytest.fixture
-def port(settings: Settings, engine: FakeEngine) -> Iterator[int]:
-    """A server on the fake engine, in a thread."""
-    server = DrainingServer(create_app(settings, engine), drain_seconds=5)
+@contextmanager
+def serving(settings: Settings, engine: FakeEngine, drain_seconds: float) -> Iterator[tuple[DrainingServer, int]]:
+    """A server in a thread, and its port."""
+    server = DrainingServer(create_app(settings, engine), drain_seconds)
     port = free_port()
     with socket.create_server(("127.0.0.1", port)) as listening:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        yield port
+        yield server, port
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def port(settings: Settings, engine: FakeEngine) -> Iterator[int]:
+    """A server on the fake engine."""
+    with serving(settings, engine, drain_seconds=5) as (_, port):
+        yield port
 
 
 def wait_until_closed(connection: socket.socket) -> None:
@@ -105,6 +113,19 @@ def test_what_is_no_request_gets_a_problem_and_is_counted(port: int, sent: bytes
     assert body["request_id"] == answer.getheader("x-request-id")
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=AUTH, timeout=PATIENCE_SECONDS).text
     assert 'qwen_requests_total{route="other",status="400"} 1.0' in metrics
+
+
+def test_what_comes_behind_an_answer_is_no_request(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The client has its answer, so another one would be told to nobody."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /analyze HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+        connection.sendall(b"no length\r\n")
+        wait_until_closed(connection)
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=AUTH, timeout=PATIENCE_SECONDS).text
+    assert 'qwen_requests_total{route="other",status="401"} 1.0' in metrics
+    assert 'status="400"' not in metrics
+    assert "Traceback" not in caplog.text
 
 
 def test_connections_take_turns_in_small_parts(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
