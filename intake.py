@@ -24,7 +24,13 @@ STOPPING = "the server is being stopped; send the shot to another or later"
 
 
 async def read_json(request: Request) -> Any:
-    """The decoded body. Big bodies are decoded on a thread, so that /health answers meanwhile."""
+    """The decoded body. Big bodies are decoded on a thread, so that /health answers meanwhile.
+
+    Raises:
+        UnsupportedMediaType: it is not declared as JSON.
+        InvalidInput: it is not JSON.
+        Draining: the server is being stopped and `server.drain_timeout` was over before the body was in.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnsupportedMediaType("send the body as JSON, with the header Content-Type: application/json")
@@ -32,7 +38,7 @@ async def read_json(request: Request) -> Any:
     state.arriving += 1
     try:
         with state.metrics.stage("receive"):
-            body = await request.body()
+            body = await _before(state.out_of_time.wait(), request.body(), Draining(STOPPING))
         with state.metrics.stage("parse"):
             return await asyncio.to_thread(parse_json, body)
     finally:

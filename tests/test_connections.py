@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -126,6 +127,24 @@ def test_what_comes_behind_an_answer_is_no_request(port: int, caplog: pytest.Log
     assert 'qwen_requests_total{route="other",status="401"} 1.0' in metrics
     assert 'status="400"' not in metrics
     assert "Traceback" not in caplog.text
+
+
+def test_who_still_sends_when_a_stop_runs_out_of_time_is_told_so(settings: Settings) -> None:
+    head = AUTH | JSON | {"Host": "here", "Content-Length": "9"}
+    begun = "".join(f"{line}\r\n" for line in ("POST /analyze HTTP/1.1", *map(": ".join, head.items()), ""))
+    with (
+        serving(settings, FakeEngine(list(settings.attributes)), drain_seconds=0.3) as (server, port),
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        connection.sendall(begun.encode() + b'{"sh')
+        while not server._state.in_hand:
+            time.sleep(0.01)
+        server.handle_exit(signal.SIGTERM, None)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        told = json.loads(answer.read())
+    assert (answer.status, told["type"]) == (503, "urn:qwen-shots:error:draining")
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 def test_connections_take_turns_in_small_parts(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
