@@ -150,7 +150,7 @@ class Endpoint:
             raise Refused(answer.status_code, answer.text[:500])
         try:
             return answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise NoAnswer("its answer is not JSON") from None
 
 

@@ -129,11 +129,11 @@ def test_what_comes_behind_an_answer_is_no_request(port: int, caplog: pytest.Log
     assert "Traceback" not in caplog.text
 
 
-def test_who_still_sends_when_a_stop_runs_out_of_time_is_told_so(settings: Settings) -> None:
+def test_who_still_sends_when_a_stop_runs_out_of_time_is_told_so(settings: Settings, engine: FakeEngine) -> None:
     head = AUTH | JSON | {"Host": "here", "Content-Length": "9"}
     begun = "".join(f"{line}\r\n" for line in ("POST /analyze HTTP/1.1", *map(": ".join, head.items()), ""))
     with (
-        serving(settings, FakeEngine(list(settings.attributes)), drain_seconds=0.3) as (server, port),
+        serving(settings, engine, drain_seconds=0.3) as (server, port),
         socket.create_connection(("127.0.0.1", port)) as connection,
     ):
         connection.sendall(begun.encode() + b'{"sh')

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ from qwen_shots.errors import (
 )
 from qwen_shots.scoring import read_score
 from settings import Settings
-from tests.helpers import BUNDLED, KEY, PATIENCE_SECONDS, free_port, scene
+from tests.helpers import BUNDLED, KEY, PATIENCE_SECONDS, ROOT, free_port, scene
 from tests.openai_server import DIGITS, WHOLES, FakeServer, begun, pictures_of
 
 # Larger than the bundled checkpoint takes, so that it is scaled.
@@ -461,6 +463,29 @@ def test_a_start_before_a_model_without_numbers(settings: Settings, server: Fake
 
 def test_a_start_without_the_picture_format(settings: Settings, server: FakeServer) -> None:
     assert "there is no folder ./nowhere" in failure_of(remote(settings, server.url, name="./nowhere"))
+
+
+def test_a_start_with_a_picture_format_that_is_none(settings: Settings, server: FakeServer, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ROOT / BUNDLED, tmp_path / "model"))
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (folder / name).write_text("{")
+    assert "model" in failure_of(remote(settings, server.url, name=str(folder)))
+
+
+def test_an_endpoint_that_begins_with_nonsense_is_asked_again(settings: Settings, server: FakeServer) -> None:
+    server.fault = lambda _: Response("[" * 100_000, media_type="application/json")
+
+    async def play() -> None:
+        engine = RemoteEngine(remote(settings, server.url))
+        await engine.start()
+        await until(lambda: bool(server.bodies))
+        await asyncio.sleep(0.1)
+        assert engine.status is Status.LOADING
+        server.fault = lambda _: None
+        await until(lambda: engine.status is Status.HEALTHY)
+        await engine.close()
+
+    asyncio.run(play())
 
 
 def test_an_endpoint_that_comes_later_is_waited_for(settings: Settings) -> None:
