@@ -105,7 +105,7 @@ class Fronts:
 
     async def _watch(self) -> None:
         """Say when the engine is ready; stop when it can't be used."""
-        while self._engine.status is Status.LOADING:
+        while self._engine.status not in {Status.HEALTHY, Status.FAILED}:
             await asyncio.sleep(POLL_SECONDS)
         if self._engine.status is Status.FAILED:
             log.error("%s", self._engine.failure)

@@ -54,6 +54,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     Args:
         settings: the whole configuration.
         engine: looks at shots; None makes the one that the settings name.
+
+    Raises:
+        InvalidSettings: the engine can't be made from them.
     """
     metrics = Metrics()
     app = FastAPI(
@@ -67,7 +70,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         redirect_slashes=False,  # a redirect would repeat the Host header, which is the client's word
     )
     app.state.settings = settings
-    app.state.engine = engine
+    app.state.engine = engine or make_engine(settings, metrics)
     app.state.metrics = metrics
     app.state.draining = False
     app.state.in_hand = app.state.arriving = 0
@@ -88,8 +91,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    engine: Engine = state.engine or make_engine(state.settings, state.metrics)
-    state.engine = engine
+    engine: Engine = state.engine
     state.analyzer = ShotAnalyzer(engine, state.settings.processing, state.metrics.stage)
     await engine.start()
     watcher = asyncio.create_task(_watch_loading(app)) if state.watches_loading else None
@@ -105,7 +107,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _watch_loading(app: FastAPI) -> None:
     """Say when the server is healthy; stop it when the model can't be loaded."""
     engine: Engine = app.state.engine
-    while engine.status is Status.LOADING:
+    while engine.status not in {Status.HEALTHY, Status.FAILED}:  # degraded is one of several GPUs, before the others
         await asyncio.sleep(POLL_SECONDS)
     if engine.status is Status.FAILED:
         app.state.failure = engine.failure

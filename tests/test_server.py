@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from engines.base import Status
 from qwen_shots.fusion import recompute
 from qwen_shots.schemas import Evidence
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
 from tests.helpers import AUTH, BUNDLED, shot
+from tests.scripts.processes import wait_for
 
 
 def test_health(live: httpx.Client) -> None:
@@ -64,3 +68,17 @@ def test_any_number_of_attributes(settings: Settings, count: int) -> None:
     changed = Settings.model_validate(settings.model_dump() | {"attributes": dict.fromkeys(names, "anything")})
     with TestClient(create_app(changed, FakeEngine(names)), headers=AUTH, client=("127.0.0.1", 1)) as client:
         assert list(client.post("/analyze", json=shot(1)).json()["attributes"]) == names
+
+
+def test_the_log_says_healthy_when_health_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.POLL_SECONDS", 0.01)
+    caplog.set_level("INFO")
+    engine = FakeEngine(list(settings.attributes))
+    engine.status = Status.DEGRADED  # one GPU is ready, the others load
+    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 1)):
+        time.sleep(0.2)
+        assert "healthy" not in caplog.text
+        engine.status = Status.HEALTHY
+        wait_for(lambda: "healthy: fake on cpu" in caplog.text)

@@ -71,6 +71,18 @@ def test_a_broken_configuration(run: Run, project: Path) -> None:
     assert_failed(run("start_server.sh", MODEL__DTYPE="float8"), "model.dtype", project)
 
 
+@pytest.mark.parametrize("reload", ["false", "true"])
+def test_a_key_of_the_endpoints_that_can_be_none(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, reload: str
+) -> None:
+    monkeypatch.setenv("QWEN_ENDPOINT_KEY", "two words")
+    remote = {"MODEL__ENGINE": "remote", "MODEL__ENDPOINTS": "http://127.0.0.1:9", "SERVER__RELOAD": reload}
+    assert_failed(run("start_server.sh", **remote), "QWEN_ENDPOINT_KEY", project)
+    log = (project / "qwen_server.log").read_text()
+    assert "two words" not in log
+    assert "Traceback" not in log
+
+
 def test_a_model_that_is_not_there(run: Run, project: Path) -> None:
     assert_failed(run("start_server.sh", MODEL__NAME="./nowhere"), "./nowhere", project)
 
