@@ -27,13 +27,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks import film_frames
-from benchmarks.serving import AUTH, Cpu, Server, serving
+from benchmarks.serving import AUTH, Cpu, Server, add_options, program_of, serving
 from qwen_shots.schemas import EXAMPLE_AUDIO
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
-BUNDLED = "models/qwen2-vl-film-tiny"
 BATCH, BATCH_CONNECTIONS, MORE_CONNECTIONS = 10, 8, 24
 ONES_CONNECTIONS = 80
 ALONE = 50
@@ -219,14 +218,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.http", description=__doc__)
     parser.add_argument("--shots", type=int, default=40)
     parser.add_argument("--alone", type=int, default=ALONE, help="how often one shot is sent alone")
-    parser.add_argument("--model", default=BUNDLED, help="a folder or a hub name that is on this disk")
-    parser.add_argument("--fixed-cost", type=float, metavar="MS", help="an engine that sleeps so long for each batch")
+    add_options(parser)
     asked = parser.parse_args(arguments)
-    fake = asked.fixed_cost is not None
-    program = ["-m", "benchmarks.fixed_cost", str(asked.fixed_cost)] if fake else ["server.py"]
-    behind = f"an engine of {asked.fixed_cost:g} ms a batch" if fake else asked.model
+    behind = asked.model if asked.fixed_cost is None else f"an engine of {asked.fixed_cost:g} ms a batch"
     try:
-        with serving(program, {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
+        with serving(program_of(asked), {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
             print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {behind}", flush=True)
             print(
                 f"healthy {server.start_seconds:.1f} s after the start; idle, /health takes {idle(server)}\n",

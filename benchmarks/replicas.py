@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks import fixed_cost
-from benchmarks.http import BATCH, BUNDLED, JSON, TIMEOUT, Body, Round, batch, encode_shots, percentile, send_all
-from benchmarks.serving import Server, children, serving
+from benchmarks.http import BATCH, JSON, TIMEOUT, Body, Round, batch, encode_shots, percentile, send_all
+from benchmarks.serving import Server, add_options, children, program_of, serving
 
 CONNECTIONS_A_GPU = 16  # 160 shots in hand: a batch in the engine's hands, and most of the next one
 SHOTS_COMPARED = 10
@@ -158,20 +158,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 2], help="how many, one after another")
     parser.add_argument("--processes", type=int, nargs="+", help="server.http_processes of each; as many as GPUs")
     parser.add_argument("--shots", type=int, default=1000)
-    parser.add_argument("--model", default=BUNDLED, help="a folder or a hub name that is on this disk")
-    parser.add_argument("--fixed-cost", type=float, metavar="MS", help="an engine that sleeps so long for each batch")
+    add_options(parser)
     parser.add_argument("--out", type=Path, help="a JSON file to keep the rows in")
     asked = parser.parse_args(arguments)
     processes = asked.processes or asked.gpus
     most = max(asked.gpus)
-    fake = asked.fixed_cost is not None
-    program = ["-m", "benchmarks.fixed_cost", str(asked.fixed_cost)] if fake else ["server.py"]
     ways: list[Way] = [(gpus, "replicate", count) for gpus, count in zip(asked.gpus, processes, strict=True)]
-    ways += [(most, "shard", 1)] if most > 1 and not fake else []
+    ways += [(most, "shard", 1)] if most > 1 and asked.fixed_cost is None else []
     bodies, rows, said = film(asked.shots), [], []
     try:
         for way in ways:
-            with serving(program, variables(asked.model, *way)) as server:
+            with serving(program_of(asked), variables(asked.model, *way)) as server:
                 said.append(answers(server))
                 rows.append(measure(server, way, bodies))
                 print(f"{table(rows[-1:])}\nscores differ by {farthest(said[0], said[-1]):.4f} at most", flush=True)

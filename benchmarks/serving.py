@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import os
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from settings import DEFAULT_API_KEY
 
 ROOT = Path(__file__).parent.parent
+BUNDLED = "models/qwen2-vl-film-tiny"
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 AUTH = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
@@ -63,6 +65,17 @@ class Cpu:
 
     def __sub__(self, earlier: Cpu) -> Cpu:
         return Cpu(self.server - earlier.server, self.loop - earlier.loop, self.engines - earlier.engines)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which engine is behind the server."""
+    parser.add_argument("--model", default=BUNDLED, help="a folder or a hub name that is on this disk")
+    parser.add_argument("--fixed-cost", type=float, metavar="MS", help="an engine that sleeps so long for each batch")
+
+
+def program_of(asked: argparse.Namespace) -> list[str]:
+    """What Python runs, by those options."""
+    return ["server.py"] if asked.fixed_cost is None else ["-m", "benchmarks.fixed_cost", str(asked.fixed_cost)]
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from benchmarks.http import BATCH, BUNDLED, MORE_CONNECTIONS, TIMEOUT, batch, encode_shots, percentile, send, single
-from benchmarks.serving import Server, serving
+from benchmarks.http import BATCH, MORE_CONNECTIONS, TIMEOUT, batch, encode_shots, percentile, send, single
+from benchmarks.serving import Server, add_options, program_of, serving
 
 WAYS: Mapping[str, Mapping[str, str]] = {"as everybody": {}, "Prefer: wait=60": {"Prefer": "wait=60"}}
 SHOTS = 20
@@ -79,13 +79,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.urgent", description=__doc__)
     parser.add_argument("--shots", type=int, default=SHOTS, help="sent alone, by each way")
     parser.add_argument("--connections", type=int, default=MORE_CONNECTIONS, help="that send the film")
-    parser.add_argument("--model", default=BUNDLED, help="a folder or a hub name that is on this disk")
-    parser.add_argument("--fixed-cost", type=float, metavar="MS", help="an engine that sleeps so long for each batch")
+    add_options(parser)
     asked = parser.parse_args(arguments)
-    fake = asked.fixed_cost is not None
-    program = ["-m", "benchmarks.fixed_cost", str(asked.fixed_cost)] if fake else ["server.py"]
     try:
-        with serving(program, {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
+        with serving(program_of(asked), {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
             print(f"beside a film from {asked.connections} connections, {BATCH} shots a request\n", flush=True)
             print(table(measure(server, asked.shots, asked.connections)))
     except RuntimeError as error:
