@@ -176,8 +176,9 @@ class Replica:
             await asyncio.gather(self._spawning, return_exceptions=True)
         if self._process.pid is None:
             return
-        if self._waiting:
-            # Nobody waits for this batch any more. A stuck process reads no message: one to it could block the server.
+        if self._waiting or not self._ready.done() or self._ready.cancelled():
+            # Nobody waits for this batch or this load any more, and until it is done no message is read: one to a stuck
+            # process could block the server.
             self._process.kill()
         else:
             with contextlib.suppress(OSError):
