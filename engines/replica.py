@@ -8,8 +8,10 @@ import contextlib
 import itertools
 import logging
 import multiprocessing
+import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -85,7 +87,8 @@ class Replica:
             raise EngineLost(f"the engine did not load within {patience:.0f} s") from None
 
     def _spawn(self) -> None:
-        self._process.start()
+        with _signals_held_back():
+            self._process.start()
         # At exit Python would ask the process to end by SIGTERM, which it ignores, and wait for ever.
         atexit.register(self._process.kill)
         assert self._theirs is not None
@@ -241,6 +244,20 @@ class Replica:
                     _settle(waiting, lost)
                 self._waiting.clear()
                 self._lost.set()
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A process that is started inside begins without Ctrl-C and SIGTERM, which a terminal or systemd sends to all.
+
+    The worker ignores them, but its imports take a second before it can say so.
+    """
+    resource_tracker.ensure_running()  # when it has to be started, it lets the signals in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.IGNORED_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _settle(future: asyncio.Future[Any], outcome: object) -> None:

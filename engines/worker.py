@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 # memory by its words. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair.
 CPU_BATCH_TOKENS = 6_144
 
+# They reach the whole process group, but the server decides when its engines end.
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -146,9 +149,9 @@ def _clocks() -> Spent:
 def main(pipe: Connection, settings: Settings, rank: int) -> None:
     """Load, then answer until the server closes the pipe or dies."""
     name_process(f"qwen-engine-{rank}")
-    # Ctrl-C and SIGTERM reach the whole process group. The server decides when its engines end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)  # what starts this process holds them back
     # The pipe would tell it too, but not in the middle of a load or a batch.
     end_with_parent(lambda: os._exit(1))
     log_to_terminal(settings.server.log_format)

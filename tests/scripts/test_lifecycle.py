@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers import AUTH, encode, running_server, scene, server_environment, shot
+from tests.helpers import AUTH, PATIENCE_SECONDS, encode, running_server, scene, server_environment, shot
 from tests.scripts.conftest import Run
 from tests.scripts.processes import processes_in, wait_for, wait_until_nothing_runs
 
@@ -65,6 +65,24 @@ def test_in_front_ctrl_c_ends_it_cleanly(project: Path, run: Run, port: int, rel
     assert "Traceback" not in said
     assert processes_in(project) == set()
     assert "no server is running" in run("stop_server.sh").stdout
+
+
+def test_in_front_ctrl_c_while_the_engine_begins_to_load_ends_it_cleanly(project: Path, port: int) -> None:
+    with subprocess.Popen(
+        ["bash", "start_server.sh", "--demo", "--foreground"],
+        cwd=project,
+        env=server_environment(port),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: processes_in(project, "spawn_main"))
+        os.killpg(process.pid, signal.SIGINT)  # the engine's own code does not run yet
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert "ERROR" not in said
+    assert processes_in(project) == set()
 
 
 def test_work_in_hand_is_finished_and_new_work_refused(port: int, tmp_path: Path) -> None:
