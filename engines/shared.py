@@ -86,6 +86,7 @@ class SharedEngine:
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._channel: Channel | None = None
+        self._lost: EngineLost | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -152,6 +153,8 @@ class SharedEngine:
             self._channel.close()
 
     async def _ask(self, number: int, message: Look | TellCounts) -> Any:
+        if self._lost:  # nobody is there to answer
+            raise self._lost
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             self._post(message)
@@ -174,6 +177,7 @@ class SharedEngine:
                 self._post(Counts(number, self._own_counts()))
 
     def _on_lost(self) -> None:
+        self._lost = EngineLost("the server is being stopped")
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(EngineLost("the server is being stopped"))
+                waiting.set_exception(self._lost)
