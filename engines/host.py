@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 # How old the state may be that the processes see.
 STATE_SECONDS = 0.03
-# A process that is stuck is left out of the counters.
+# Of a process that is stuck longer, what it told last is counted.
 COUNTS_SECONDS = 1.0
 
-Sum = Callable[[Sequence[bytes]], bytes]
+Sum = Callable[[Sequence[bytes], Sequence[bytes]], bytes]
+"""Of the counters of processes that run, and of those that have ended."""
 
 
 class EngineHost:
@@ -39,6 +40,7 @@ class EngineHost:
         self._own_counts = own_counts
         self._add_up = add_up
         self._guests: set[Guest] = set()
+        self._ended: tuple[bytes, ...] = ()  # a total that falls would be taken for a restart of the server
 
     def welcome(self, pipe: Connection, name: str) -> Guest:
         """Serve one more process, until its end of the pipe is closed."""
@@ -72,15 +74,23 @@ class EngineHost:
 
     def _on_lost(self, guest: Guest) -> None:
         self._guests.discard(guest)
+        if guest.told:
+            self._ended = (self._add_up([], [*self._ended, guest.told]),)
 
     async def _tell_all_counts(self, asking: Guest, number: int) -> None:
-        texts = await asyncio.gather(*(guest.counts() for guest in self._guests))
-        told = [self._own_counts(), *(text for text in texts if text is not None)]
-        asking.channel.post(Counts(number, self._add_up(told)))
+        await asyncio.gather(*(guest.ask_counts() for guest in self._guests))
+        # Asked for now: who has ended meanwhile is among those, and counted once.
+        told = [self._own_counts(), *(guest.told for guest in self._guests if guest.told)]
+        asking.channel.post(Counts(number, self._add_up(told, self._ended)))
 
 
 class Guest:
-    """One process that shares the engine."""
+    """One process that shares the engine.
+
+    Attributes:
+        gone: set when its end of the pipe is closed.
+        told: the counters that it told last; None before.
+    """
 
     def __init__(
         self,
@@ -98,17 +108,18 @@ class Guest:
         self._on_lost = on_lost
         self._others: set[asyncio.Task[None]] = set()
         self.gone = asyncio.Event()
+        self.told: bytes | None = None
         self.channel = Channel(pipe, name, self._on_message, self._leave)
 
-    async def counts(self) -> bytes | None:
-        """Its counters; None where it does not answer."""
+    async def ask_counts(self) -> None:
+        """Have it tell its counters; `told` stays what it was where it does not answer."""
         number = next(self._numbers)
         told = self._telling[number] = asyncio.get_running_loop().create_future()
         self.channel.post(TellCounts(number))
         try:
-            return await asyncio.wait_for(told, COUNTS_SECONDS)
+            self.told = await asyncio.wait_for(told, COUNTS_SECONDS)
         except asyncio.TimeoutError:
-            return None
+            log.warning("a process that reads requests does not tell its counters")
         finally:
             del self._telling[number]
 

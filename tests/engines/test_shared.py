@@ -1,16 +1,24 @@
-"""An engine in another process, when that process is gone."""
+"""An engine that several processes share, when one of them is gone."""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from engines.base import ShotPictures
+from engines.host import EngineHost
 from engines.shared import SharedEngine
+from metrics_sum import add_up
 from qwen_shots.errors import EngineLost
+from telemetry import Metrics
+from tests.fakes import FakeEngine
 from tests.helpers import PATIENCE_SECONDS
 
 SHOT = ShotPictures((np.zeros((28, 28, 3), np.uint8),))
@@ -30,3 +38,43 @@ def test_nobody_waits_for_an_engine_whose_process_is_gone() -> None:
         await engine.close()
 
     asyncio.run(scenario())
+
+
+@contextmanager
+def sharing(host: EngineHost, name: str, metrics: Metrics) -> Iterator[SharedEngine]:
+    """A process that shares the engine, played in this one; at the end its pipe is cut as by its death."""
+    ours, theirs = multiprocessing.Pipe()
+    engine = SharedEngine(theirs, "a model", lambda: metrics.text(0))
+    host.welcome(ours, name)
+    yield engine
+    with socket.socket(fileno=os.dup(theirs.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+def test_what_a_process_counted_is_not_forgotten_when_it_ends() -> None:
+    """A total that falls would be taken for a restart, and all of it be counted again."""
+    line = 'qwen_requests_total{route="/analyze",status="200"} '
+
+    async def scenario() -> None:
+        host = EngineHost(FakeEngine([]), lambda: Metrics().text(0), add_up)
+        first, second = Metrics(), Metrics()
+        first.request("/analyze", 200, None, None)
+        second.request("/analyze", 200, None, None)
+        with sharing(host, "first", first) as engine:
+            await engine.start()
+            before = (await engine.counts()).decode()
+        while host._guests:
+            await asyncio.sleep(0.01)
+        with sharing(host, "second", second) as engine:
+            await engine.start()
+            after = (await engine.counts()).decode()
+        assert f"{line}1.0" in before
+        assert f"{line}2.0" in after
+        # What it held is gone with it.
+        assert process_memory(after) < 2.5 * process_memory(Metrics().text(0).decode())
+
+    asyncio.run(scenario())
+
+
+def process_memory(text: str) -> float:
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("process_resident_memory"))
