@@ -16,13 +16,18 @@ TIMEOUT_SECONDS = 5.0
 class HealthChecks:
     """A context in which /health is asked.
 
+    Args:
+        port: of loopback.
+        patience: seconds after which no answer is a failure.
+
     Attributes:
         seconds: how long each answer took.
         failures: what was no 200.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, patience: float = TIMEOUT_SECONDS) -> None:
         self._port = port
+        self._patience = patience
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._ask_on)
         self.seconds: list[float] = []
@@ -40,7 +45,7 @@ class HealthChecks:
         while not self._end.wait(PAUSE_SECONDS):
             began = time.perf_counter()
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_SECONDS)
+                connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._patience)
                 connection.request("GET", "/health")
                 status = connection.getresponse().status
                 connection.close()

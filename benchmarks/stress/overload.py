@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from benchmarks.stress.bars import Bar, at_most, none_of, percentile
-from benchmarks.stress.health import HealthChecks
+from benchmarks.stress.health import TIMEOUT_SECONDS, HealthChecks
 from benchmarks.stress.kinds import shot
 from benchmarks.stress.pictures import small_picture
 from benchmarks.stress.raw import Answer, exchange, post_json
@@ -23,13 +24,13 @@ BURST = 1280
 BURST_PLAN = {"seconds": 0.2, "batch_tokens": 64}
 
 
-def check(seconds: float, burst: int = BURST) -> list[Bar]:
-    """Overload for so long, then a burst."""
-    return [*_overload(seconds), *_burst(burst)]
+def check(seconds: float, burst: int = BURST, patience: float = TIMEOUT_SECONDS) -> list[Bar]:
+    """Overload for so long, then a burst; `patience`: seconds that /health may take."""
+    return [*_overload(seconds, patience), *_burst(burst, patience)]
 
 
-def _overload(seconds: float) -> list[Bar]:
-    with target(PLAN, SERVER__MAX_QUEUE_SHOTS=str(QUEUE)) as server, HealthChecks(server.port) as health:
+def _overload(seconds: float, patience: float) -> list[Bar]:
+    with target(PLAN, SERVER__MAX_QUEUE_SHOTS=str(QUEUE)) as server, HealthChecks(server.port, patience) as health:
         answers = asyncio.run(_send(server.port, int(seconds * TIMES * SHOTS_A_SECOND), TIMES * SHOTS_A_SECOND))
     taken = [answer.seconds for answer in answers if answer.status == 200]
     refused = [answer for answer in answers if answer.status != 200]
@@ -46,8 +47,8 @@ def _overload(seconds: float) -> list[Bar]:
     ]
 
 
-def _burst(count: int) -> list[Bar]:
-    with target(BURST_PLAN) as server, HealthChecks(server.port) as health:
+def _burst(count: int, patience: float) -> list[Bar]:
+    with target(BURST_PLAN) as server, HealthChecks(server.port, patience) as health:
         answers = asyncio.run(_send(server.port, count, rate=None))
     bad = [answer.status for answer in answers if answer.status not in {200, 503}]
     taken = sum(answer.status == 200 for answer in answers)
@@ -55,7 +56,7 @@ def _burst(count: int) -> list[Bar]:
     return [
         none_of(name, "answer but 200 and 503", bad),
         none_of(
-            f"{name}: {len(health.seconds)} health checks, slowest {max(health.seconds):.2f} s",
+            f"{name}: {len(health.seconds)} health checks, slowest {max(health.seconds, default=math.nan):.2f} s",
             "failure",
             health.failures,
         ),

@@ -8,6 +8,7 @@ from benchmarks.soak import Sample, judge
 from benchmarks.stress import crowds, floods, json_texts, malformed, openapi, overload, signals
 from benchmarks.stress.bars import Bar, at_most, none_of, table
 from benchmarks.stress.kinds import KINDS
+from tests.helpers import PATIENCE_SECONDS
 
 
 def assert_held(bars: Sequence[Bar]) -> None:
@@ -29,7 +30,8 @@ def test_requests_made_up_from_the_openapi_text() -> None:
 
 
 def test_a_flood_without_a_key() -> None:
-    assert_held(floods.check())
+    # When the answer comes depends on the machine; that it comes before the body, test_hostile holds.
+    assert_held([bar for bar in floods.check() if not bar.limit.endswith(" s")])
 
 
 def test_a_stop_in_a_batch_and_kills_of_engine_and_server() -> None:
@@ -37,13 +39,13 @@ def test_a_stop_in_a_batch_and_kills_of_engine_and_server() -> None:
 
 
 def test_more_than_it_can_take() -> None:
-    bars = overload.check(4, burst=300)
+    bars = overload.check(4, burst=300, patience=PATIENCE_SECONDS)
     # How fast depends on the machine; what is answered does not.
     assert_held([bar for bar in bars if bar.limit.startswith("no ")])
 
 
 def test_clients_that_go_away() -> None:
-    assert_held(crowds.check_leavers(40))
+    assert_held(crowds.check_leavers(40, within=PATIENCE_SECONDS))
 
 
 def test_a_bar_that_is_missed_is_told() -> None:
