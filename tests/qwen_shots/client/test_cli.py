@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import itertools
 import os
 import random
 import resource
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,9 +27,10 @@ from qwen_shots.client.cli.main import main
 from qwen_shots.client.cli.pace import Pace, clock
 from qwen_shots.client.errors import NoStore
 from qwen_shots.client.store import ShotRecord, open_store
-from tests.helpers import KEY, ROOT, free_port
+from tests.helpers import KEY, PATIENCE_SECONDS, ROOT, free_port
 from tests.qwen_shots.client.answering import AnsweringServer
 from tests.qwen_shots.client.clips import scenes, tone, write_film
+from tests.scripts.processes import wait_for
 
 COUNT = 9
 
@@ -189,7 +192,7 @@ def test_no_permission(film: Path, server: AnsweringServer, tmp_path: Path, forb
     copied.chmod(0o000 if forbidden == "film" else 0o644)
     tmp_path.chmod(0o555)
     asked = run(server, copied, tmp_path / "out", preexec_fn=give_up_roots_powers)
-    _, told = asked.communicate(timeout=60)
+    _, told = asked.communicate(timeout=PATIENCE_SECONDS)
     tmp_path.chmod(0o755)
     assert asked.returncode == code, told
     assert "Permission denied" in " ".join(told.split())
@@ -204,7 +207,7 @@ def test_no_space(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
         tmp_path,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
     )
-    _, told = limited.communicate(timeout=60)
+    _, told = limited.communicate(timeout=PATIENCE_SECONDS)
     assert limited.returncode == 4, told
     assert "can't be stored" in " ".join(told.split())
     assert "Traceback" not in told
@@ -229,12 +232,14 @@ def answered(folder: Path) -> set[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_no_loss(server: AnsweringServer, tmp_path: Path, number: signal.Signals) -> None:
-    server.delay = 0.1
+    """One request is answered; what is asked then is under way until the signal has been sent."""
+    requests, go_on = itertools.count(), threading.Event()
+    server.before = lambda _: next(requests) == 0 or go_on.wait(PATIENCE_SECONDS)
     stopped = run(server, SINTEL, tmp_path)
-    while not answered(tmp_path) and stopped.poll() is None:
-        time.sleep(0.02)
+    wait_for(lambda: answered(tmp_path) or stopped.poll() is not None)
     stopped.send_signal(number)
-    _, told = stopped.communicate(timeout=120)
+    go_on.set()
+    _, told = stopped.communicate(timeout=PATIENCE_SECONDS)
     assert stopped.returncode == 130, told
     assert "stopped" in told
     assert "Traceback" not in told
@@ -248,7 +253,7 @@ def test_killed_at_random_moments_the_result_is_the_same(server: AnsweringServer
     server.delay = 0.1
     began = time.monotonic()
     undisturbed = run(server, SINTEL, tmp_path / "undisturbed")
-    undisturbed.communicate(timeout=120)
+    undisturbed.communicate(timeout=PATIENCE_SECONDS)
     span = time.monotonic() - began
     expected = stored(tmp_path / "undisturbed")
     chance = random.Random(6)

@@ -26,7 +26,7 @@ from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
 from qwen_shots.client.where import parse_where
 from qwen_shots.client.writer import Answered, write_store
 from qwen_shots.schemas import Analysis
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE_SECONDS, ROOT
 from tests.qwen_shots.client.answering import ATTRIBUTES
 from tests.qwen_shots.client.conftest import CAPTIONS, FAILED
 from tests.qwen_shots.client.test_store import FILM
@@ -106,7 +106,7 @@ def test_a_terminal_gets_a_table(answers: Path) -> None:
     except OSError:  # Linux says so at the end
         pass
     os.close(ours)
-    assert ranked.wait(timeout=30) == 0
+    assert ranked.wait(timeout=PATIENCE_SECONDS) == 0
     text = told.decode()
     assert "caption" in text
     assert "█" in text
