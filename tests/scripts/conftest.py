@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, free_port, server_environment
+from tests.helpers import PATIENCE_SECONDS, ROOT, free_port, server_environment
+from tests.scripts.processes import wait_until_nothing_runs
 
 PARTS = ("*.py", "*.sh", "config.yaml", "requirements*", "engines", "qwen_shots", "samples", "scripts", "models")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+RUN_SECONDS = 2 * PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -42,8 +45,9 @@ def run(project: Path, port: int) -> Iterator[Run]:
     def call(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environ = server_environment(port, **settings)
         return subprocess.run(
-            ["bash", *words], cwd=project, env=environ, capture_output=True, text=True, timeout=90, check=False
+            ["bash", *words], cwd=project, env=environ, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
         )
 
     yield call
     call("stop_server.sh")
+    wait_until_nothing_runs(project)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.helpers import BUNDLED, ROOT
@@ -104,10 +103,11 @@ def test_an_engine_that_is_killed_while_it_loads(run: Run, project: Path, reload
     done: list[subprocess.CompletedProcess[str]] = []
     starter = threading.Thread(target=lambda: done.append(run("start_server.sh", "--demo", SERVER__RELOAD=reload)))
     starter.start()
-    # The reloader spawns the server, which spawns the engine: the engine is the youngest.
+    # The reloader spawns the server, which spawns the engine.
     spawned = 1 if reload == "false" else 2
     wait_for(lambda: len(processes_in(project, "spawn_main")) == spawned)
-    os.kill(max(processes_in(project, "spawn_main")), signal.SIGKILL)
+    youngest = max(map(psutil.Process, processes_in(project, "spawn_main")), key=psutil.Process.create_time)
+    youngest.kill()
     starter.join()
     assert_failed(done[0], "exit code -9", project)
 
