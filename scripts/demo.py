@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, NoReturn, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -26,12 +26,15 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen_shots import schemas
+from qwen_shots.client.ahead import Ahead
 from qwen_shots.client.api import Answer, ShotClient
 from qwen_shots.client.errors import Unreachable
 from qwen_shots.client.shots import Shot, find_shots
 from qwen_shots.client.wire import wire_shots
 from qwen_shots.errors import QwenShotsError
 from settings import ENV_PREFIX, Settings, load_settings, local_address
+
+Result = TypeVar("Result")
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples/sintel-trailer.mp4"
@@ -64,9 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(each, _end)
     try:
         return _run(console, options.film, options.model, options.port)
-    except SystemExit:
+    except SystemExit as end:
         console.print("stopped")
-        raise
+        sys.stdout.flush()
+        os._exit(int(end.code or 0))  # Python's own end may trip over a thread that is in the middle of a film
     except QwenShotsError as error:
         console.print(Text(f"ERROR: {error.detail}", "red"))
         return 1
@@ -212,15 +216,25 @@ def _find_shots(console: Console, film: Path, server: subprocess.Popen[bytes], l
             status.update(f"reading the film: {_clock(seconds)}")
             _check_alive(server, log)
 
-        return find_shots(film, show)
+        return _aside(lambda: find_shots(film, show))
+
+
+def _aside(work: Callable[[], Result]) -> Result:
+    """Do it on a thread, and wait.
+
+    A signal then finds the main thread waiting. In the middle of an import or of a library's callback, Python loses
+    what the signal's handler raises, and goes on.
+    """
+    with Ahead([(work() for _ in range(1))], 1) as doing:
+        return next(doing)
 
 
 def _analyze(console: Console, client: ShotClient, film: Path, shots: Sequence[Shot]) -> list[Answer]:
-    answers: Iterable[Answer] = client.analyze(wire_shots(film, shots))
     # The first time on a machine, librosa is compiled.
     told = "looking (a minute more the first time)"
-    bar = track(answers, told, total=len(shots), console=console, transient=True, disable=not console.is_terminal)
-    return list(bar)
+    quiet = not console.is_terminal
+    with Ahead([client.analyze(wire_shots(film, shots))], len(shots)) as answers:  # on a thread, as `_aside` says
+        return list(track(answers, told, total=len(shots), console=console, transient=True, disable=quiet))
 
 
 def _table(shots: Sequence[Shot], answers: Sequence[Answer], attributes: Sequence[str], *, wide: bool) -> Table:
