@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from model_hub import _reason
-from tests.helpers import BUNDLED, ROOT, free_port
+from tests.helpers import BUNDLED, PATIENCE_SECONDS, ROOT, free_port
 from tests.hub import Hub, running_hub
 from tests.scripts.processes import wait_for
 
@@ -91,7 +91,7 @@ def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
     except OSError as error:  # Linux' way to say that the terminal's other end is closed
         assert error.errno == errno.EIO
     process.stdout.close()
-    return process.wait(timeout=60), said
+    return process.wait(timeout=PATIENCE_SECONDS), said
 
 
 def test_a_download_shows_a_bar_and_is_not_done_twice(fetch: Fetch, hub: Hub) -> None:
@@ -132,7 +132,7 @@ def test_a_cut_connection_goes_on_where_it_was_cut(fetch: Fetch, hub: Hub) -> No
 def test_a_stopped_download_goes_on_when_it_is_run_again(fetch: Fetch, hub: Hub, tmp_path: Path) -> None:
     hub.stall_after = 11 * MIB
     process = fetch()
-    assert hub.stalled.wait(60)
+    assert hub.stalled.wait(PATIENCE_SECONDS)
     wait_for(lambda: 10 * MIB in [file.stat().st_size for file in tmp_path.rglob("*.incomplete")])
     process.kill()
     outcome(process)
@@ -146,7 +146,7 @@ def test_a_stopped_download_goes_on_when_it_is_run_again(fetch: Fetch, hub: Hub,
 def test_a_part_that_was_spoilt_is_thrown_away(fetch: Fetch, hub: Hub, tmp_path: Path) -> None:
     hub.stall_after = 11 * MIB
     process = fetch()
-    assert hub.stalled.wait(60)
+    assert hub.stalled.wait(PATIENCE_SECONDS)
     wait_for(lambda: 10 * MIB in [file.stat().st_size for file in tmp_path.rglob("*.incomplete")])
     process.kill()
     outcome(process)

@@ -18,8 +18,9 @@ from rich.console import Console
 from qwen_shots.client.shots import Shot
 from qwen_shots.schemas import Analysis, BatchError
 from scripts import demo
-from tests.helpers import BUNDLED, ROOT, free_port, server_environment
+from tests.helpers import BUNDLED, PATIENCE_SECONDS, ROOT, free_port, server_environment
 from tests.qwen_shots.client.clips import scenes, tone, write_film
+from tests.scripts.processes import command_line, is_wanted
 
 SCORES = ("suspense", "darkness", "ambiguity", "emotional", "tension", "intensity", "motion")
 
@@ -46,15 +47,16 @@ class Demo:
         assert any(words in line for line in self.process.stdout), f"it never said {words!r}"
 
     def finish(self) -> tuple[int, str]:
-        text, _ = self.process.communicate(timeout=120)
+        text, _ = self.process.communicate(timeout=2 * PATIENCE_SECONDS)
         return self.process.returncode, text
 
     def alive(self) -> list[int]:
-        """Its processes that run, servers and engines among them."""
+        """Its processes that run, servers and engines among them; not Python's helpers, which end a moment later."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 marked = self.mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+                marked &= is_wanted(command_line(folder))
             except OSError:
                 continue
             if marked:

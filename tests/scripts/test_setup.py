@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import BUNDLED, ROOT, free_port, server_environment
+from tests.helpers import BUNDLED, PATIENCE_SECONDS, ROOT, free_port, server_environment
 from tests.hub import Hub, running_hub
 
-QUICK_SECONDS = 15.0
+QUICK_SECONDS = 15.0  # of processor time, which other work on the machine hardly changes
 
 Setup = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -29,7 +29,7 @@ def setup(project: Path, tmp_path: Path) -> Setup:
             env=environ | variables,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=2 * PATIENCE_SECONDS,
             check=False,
         )
 
@@ -53,6 +53,12 @@ def tool(folder: Path, name: str, text: str) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+def children_seconds() -> float:
+    """Processor time of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def assert_failed(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.returncode == 1
     assert done.stderr.count("ERROR: ") == 1, done.stderr
@@ -66,10 +72,10 @@ def test_the_demo_verifies_the_bundled_model_once(setup: Setup) -> None:
     assert first.returncode == 0, first.stderr
     for word in ("Python: 3.", "CUDA: ", f"model: {BUNDLED}", "a film frame on", "ready: ./start_server.sh --demo"):
         assert word in first.stdout
-    began = time.monotonic()
+    began = children_seconds()
     second = setup("--demo")
     assert (second.returncode, "verified before" in second.stdout) == (0, True)
-    assert time.monotonic() - began < QUICK_SECONDS
+    assert children_seconds() - began < QUICK_SECONDS
 
 
 @pytest.mark.usefixtures("installed")
