@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import httpx
 import hypothesis
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from starlette.testclient import TestClient
 
 from server import create_app
 from settings import Settings, load_settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, BUNDLED, free_port, running_server, server_environment
+from tests.helpers import AUTH, BUNDLED, PATIENCE_SECONDS, free_port, running_server, server_environment
 
 # The same examples in every run, and no time limit for each: other work on the machine must fail no test.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
@@ -48,8 +48,9 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs Debian's package chromium")
+    expect.set_options(timeout=1000 * PATIENCE_SECONDS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
+        browser = playwright.chromium.launch(executable_path=chromium, timeout=1000 * PATIENCE_SECONDS)
         yield browser
         browser.close()
 
@@ -57,7 +58,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def live(live_url: str) -> Iterator[httpx.Client]:
     """A client with the key, on the real server."""
-    with httpx.Client(base_url=live_url, headers=AUTH, timeout=60) as client:
+    with httpx.Client(base_url=live_url, headers=AUTH, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 

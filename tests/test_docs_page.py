@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Route, expect
 
 from settings import Settings
-from tests.helpers import KEY
+from tests.helpers import KEY, PATIENCE_SECONDS
 
 
 @dataclass
@@ -43,7 +43,7 @@ def seen() -> Seen:
 @pytest.fixture
 def page(browser: Browser, seen: Seen) -> Iterator[Page]:
     page = browser.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(1000 * PATIENCE_SECONDS)
     seen.watch(page)
     yield page
     page.close()
@@ -88,5 +88,5 @@ def test_the_reference(live_url: str, page: Page, seen: Seen) -> None:
     page.goto(f"{live_url}/redoc")
     page.get_by_role("heading", name="Analyse one shot").wait_for()
     page.wait_for_load_state("networkidle")
-    assert page.get_by_text("API docs by Redocly").is_visible()
+    expect(page.get_by_text("API docs by Redocly")).to_be_visible()
     assert (seen.outside, seen.complaints) == ([], [])

@@ -18,7 +18,7 @@ from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.report.curves import SMOOTH_SHOTS, Step, area_path, line_path, smooth_path, steps_of
 from qwen_shots.client.report.page import Report, to_html
 from qwen_shots.client.store import FilmRecord, ShotRecord, open_store
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE_SECONDS, ROOT
 from tests.qwen_shots.client.answering import ATTRIBUTES
 from tests.qwen_shots.client.conftest import CAPTIONS, FAILED, HOSTILE
 from tests.qwen_shots.client.test_store import FILM
@@ -43,9 +43,10 @@ def known(answers: Path) -> list[ShotRecord]:
 @pytest.fixture
 def page(browser: Browser, report: Path) -> Iterator[Page]:
     """The report, open and watched: nothing is fetched, nothing complains, and no hostile caption gets to run."""
-    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    # Without motion: nothing is on its way to another place while a test looks where it is.
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(1000 * PATIENCE_SECONDS)
     wrong: list[str] = []
     page.on("request", lambda request: wrong.append(request.url) if request.url.startswith(("http", "ws")) else None)
     page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
@@ -78,7 +79,7 @@ def test_all_is_there_and_text_stays_text(page: Page, known: list[ShotRecord]) -
     assert page.locator(f"#shot-{FAILED} .failure").text_content() == "No number: NaN came out"
     loaded = "all => all.every(each => each.complete && each.naturalWidth > 0)"
     page.locator("#list .shot").last.scroll_into_view_if_needed()
-    assert page.eval_on_selector_all(".filmstrip img", loaded)
+    page.wait_for_function(f"({loaded})([...document.querySelectorAll('.filmstrip img')])")
     assert page.locator("#list img").count() == 9
 
 
@@ -131,7 +132,7 @@ def test_the_timeline_by_keyboard_and_by_pointer(page: Page) -> None:
     box = place.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] * 0.99, box["y"] + 40)
-    assert "Shot 9" in page.locator("#here").inner_text()
+    expect(page.locator("#here")).to_contain_text("Shot 9")
     page.mouse.click(box["x"] + box["width"] * 0.15, box["y"] + 40)
     expect(page.locator("#shot-2")).to_be_focused()
 
@@ -142,8 +143,9 @@ def test_links_lead_to_the_moment(page: Page, film: Path, browser: Browser) -> N
     # A film in a format that browsers play.
     player = browser.new_page()
     player.goto(f"{(ROOT / 'samples/sintel-trailer.mp4').as_uri()}#t=14.000,16.583")
-    player.wait_for_function("document.querySelector('video')?.readyState >= 1")
-    assert player.evaluate("document.querySelector('video').currentTime") == pytest.approx(14, abs=0.5)
+    player.wait_for_function("document.querySelector('video')?.currentTime > 0")
+    began = "video => video.played.length ? video.played.start(0) : video.currentTime"
+    assert player.eval_on_selector("video", began) == pytest.approx(14, abs=0.5)
     player.close()
 
 
