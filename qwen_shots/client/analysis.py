@@ -17,6 +17,7 @@ import io
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise, tee
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -168,9 +169,9 @@ class FilmRun:
         try:
             if self._storing:
                 self._storing.join()
-        finally:
             for stage in self._stages[:3]:  # the requests may wait for a dead server
                 stage.join()
+        finally:
             self.store.close()
 
     # --- the stages --------------------------------------------------------------------------------------------------
@@ -230,8 +231,8 @@ class FilmRun:
         """Stores what comes, all that waits in one transaction; the numbers of its shots."""
         while some := batches.take(REQUESTS):
             yield self._store(some)
-        if late := list(batches.rest(GRACE_SECONDS)):  # somebody stopped
-            yield self._store(late)
+        for late in batches.rest(GRACE_SECONDS):  # somebody stopped, and may lose patience: each at once
+            yield self._store([late])
 
     def _store(self, batches: Iterable[list[Answered]]) -> list[int]:
         answers = [answer for batch in batches for answer in batch]
@@ -315,22 +316,23 @@ async def analyze_async(
     explain: bool = False,
 ) -> AsyncGenerator[ShotRecord, None]:
     """Analyse a film as `analyze` does, without ever holding up the event loop. It may be cancelled at any time."""
+    run = None
     with ExitStack() as stack:
-        run = await asyncio.to_thread(
-            lambda: _opened(stack, film, server, key, folder, detector=detector, shots=shots, explain=explain)
-        )
-        answered = _in_order(run)
-        under_way = None
+        opened = partial(_opened, stack, film, server, key, folder, detector=detector, shots=shots, explain=explain)
+        opening = asyncio.ensure_future(asyncio.to_thread(opened))
+        under_way: asyncio.Future[Any] = opening
         try:
+            run = await asyncio.shield(opening)
+            answered = _in_order(run)
             while True:
                 under_way = asyncio.ensure_future(asyncio.to_thread(next, answered, None))
                 if (shot := await asyncio.shield(under_way)) is None:
                     return
                 yield shot
         finally:
-            run.stop()
-            if under_way:
-                await asyncio.wait([under_way])
+            if run:
+                run.stop()
+            await asyncio.wait([under_way])
             await asyncio.to_thread(stack.close)
 
 

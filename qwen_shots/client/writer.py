@@ -87,8 +87,9 @@ class StoreWriter(Store):
         self.close()
 
     def close(self) -> None:
-        """Let the files go."""
-        super().close()
+        """Let the files go, after what is being written."""
+        with self._turn:
+            super().close()
         self._lock.close()
 
     def add_shots(self, shots: Sequence[ShotRecord]) -> None:

@@ -17,9 +17,10 @@ import pytest
 from qwen_shots.client.ahead import Ahead
 from qwen_shots.client.analysis import FilmRun, Prepared, analyze, analyze_async
 from qwen_shots.client.api import ShotClient
+from qwen_shots.client.describe import describe
 from qwen_shots.client.errors import Busy, CannotStore, FilmCutShort, OtherFilm, ServerError, Unauthorized, Unreachable
 from qwen_shots.client.shots import find_shots
-from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
+from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_store
 from qwen_shots.client.writer import Answered, StoreWriter
 from tests.helpers import KEY, free_port
 from tests.qwen_shots.client.answering import AnsweringServer
@@ -33,6 +34,10 @@ def stored(folder: Path) -> list[ShotRecord]:
     """All that is known but when."""
     with open_store(folder) as store:
         return [replace(shot, answered_at=None) for shot in store.shots()]
+
+
+def answered(folder: Path) -> list[int]:
+    return [shot.number for shot in stored(folder) if shot.analysed]
 
 
 def test_all_shots_come_in_order_and_are_stored(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
@@ -218,6 +223,40 @@ def test_ctrl_c_while_an_answer_is_stored_loses_nothing(
     assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
 
 
+@pytest.mark.usefixtures("patient")
+def test_a_second_ctrl_c_loses_no_answer_that_came_after_the_first(
+    film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is under way when somebody stops; it is answered, and then he stops waiting for another that never is."""
+    stopped, never, held = threading.Event(), threading.Event(), threading.Event()
+    known: list[list[int]] = []
+
+    def hold(numbers: list[int]) -> None:
+        if numbers == [2]:
+            held.set()
+            stopped.wait(30)
+        elif numbers != [1]:
+            never.wait(30)
+
+    def impatient(_: Ahead[int]) -> None:
+        stopped.set()
+        deadline = time.monotonic() + 20
+        while len(done := answered(tmp_path)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        known.append(done)
+        raise KeyboardInterrupt
+
+    server.before = hold
+    with ShotClient(server.url, KEY, batch_size=1) as client, pytest.raises(KeyboardInterrupt):
+        run = FilmRun(film, client, tmp_path)
+        next(run.answers())
+        assert held.wait(30)
+        monkeypatch.setattr(Ahead, "join", impatient)
+        run.close()
+    never.set()
+    assert known[0] == answered(tmp_path) == [1, 2]
+
+
 def test_given_shots(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
     given = [
         ShotRecord(1, 0.5, 1.0, 12, 24, name="one"),
@@ -276,6 +315,21 @@ async def cancelled(analysis: AsyncGenerator[ShotRecord, None], begun: threading
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_async_is_cancelled_before_it_has_begun(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that opens the film's folder can't be stopped; nothing that it opens stays open."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path, cut_by: str) -> FilmRecord:
+        begun.set()
+        go_on.wait(30)
+        return describe(path, cut_by)
+
+    monkeypatch.setattr("qwen_shots.client.analysis.describe", slow)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    asyncio.run(cancelled(analyze_async(film, f"http://127.0.0.1:{free_port()}", key=KEY), begun, go_on))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("patient")
