@@ -6,6 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -123,3 +125,44 @@ class Ahead(Iterator[Item], Generic[Item]):
             self._items.append(item)
             self._changed.notify_all()
             return not self._closed
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    failure: Exception | None
+
+
+class Aside(Iterator[Item], Generic[Item]):
+    """An iterator that a thread of its own runs to the end, whether anybody takes its items or not.
+
+    Whoever takes holds no lock that the thread needs: Python raises Ctrl-C in the main thread between any two steps,
+    also where a lock was just taken and nothing is there yet that lets go of it.
+
+    Args:
+        source: what to run; its items should be few or small.
+    """
+
+    def __init__(self, source: Iterable[Item]) -> None:
+        self._items: SimpleQueue[Item | _End] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(source,), daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> Item:
+        item = self._items.get()
+        if isinstance(item, _End):
+            self._items.put(item)  # for who asks again
+            raise item.failure or StopIteration
+        return item
+
+    def join(self) -> None:
+        """Wait a little for the thread to end."""
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self, source: Iterable[Item]) -> None:
+        failure = None
+        try:
+            for item in source:
+                self._items.put(item)
+        except Exception as error:  # raised again where the items are taken
+            failure = error
+        self._items.put(_End(failure))

@@ -6,7 +6,7 @@ Five stages, each in a thread of its own:
 
 Decoding, measuring and waiting for the server all happen outside of Python's lock, so the stages do run side by side.
 Each is a bounded number of shots ahead of the next. Ctrl-C is raised in the main thread, so no answer is ever in that
-one's hands.
+one's hands, and the store waits for no lock of its.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from PIL import Image
 
 from qwen_shots import schemas
 from qwen_shots.audio import classify
-from qwen_shots.client.ahead import Ahead
+from qwen_shots.client.ahead import Ahead, Aside
 from qwen_shots.client.api import Answer, ShotClient, as_error
 from qwen_shots.client.describe import describe
 from qwen_shots.client.errors import OtherFilm, Refused, ServerError, ServerFailed
@@ -46,9 +46,8 @@ if TYPE_CHECKING:
 REQUESTS = 4
 # Shots that wait for the next stage. One is about 0.4 MB: five frames and their base64.
 WAITING = 16
-# Found shots, and the numbers of stored ones, are small: a film may be cut to its end while its first shots are looked
-# at, and analysed to its end while nobody looks at the answers.
-SMALL_WAITING = 100_000
+# Found shots are a few numbers each: a film may be cut to its end while its first shots are looked at.
+FOUND_WAITING = 100_000
 
 THUMBNAIL_QUALITY = 80
 
@@ -118,7 +117,7 @@ class FilmRun:
         self._expected = sum(self._is_wanted(shot) for shot in self._known.values())
         self._seconds_found = 0.0
         self._stages: list[Ahead[Any]] = []
-        self._storing: Ahead[list[int]] | None = None
+        self._storing: Aside[list[int]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -151,11 +150,11 @@ class FilmRun:
             ServerError: the server can't be used; what came before is stored.
             StoreError: an answer can't be stored.
         """
-        found = self._stage([self._wanted()], SMALL_WAITING)
+        found = self._stage([self._wanted()], FOUND_WAITING)
         seen = self._stage([self._seen(found)], WAITING)
         prepared = self._stage([self._heard(seen)], WAITING)
         answers = self._stage([self._asked(prepared) for _ in range(REQUESTS)], REQUESTS)
-        self._storing = Ahead([self._stored(answers)], SMALL_WAITING)  # ends after the others: `stop` lets it be
+        self._storing = Aside(self._stored(answers))  # ends after the others
         yield from self._storing
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qwen_shots.client.ahead import Ahead
+from qwen_shots.client.ahead import Ahead, Aside
 from tests.helpers import PATIENCE_SECONDS
 
 
@@ -91,3 +91,16 @@ def test_the_rest_of_a_closed_one_is_what_was_under_way() -> None:
     assert list(ahead.rest(0.05)) == []
     go.set()
     assert list(ahead.rest(PATIENCE_SECONDS)) == ["under way"]
+
+
+def test_what_runs_aside_needs_no_taker() -> None:
+    made: list[int] = []
+    aside = Aside(counted(made, 1000, ValueError("no more")))
+    aside.join()
+    assert len(made) == 1000
+    taken = [next(aside) for _ in range(1000)]
+    assert taken == made
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no more"):
+            next(aside)
+    assert list(Aside(range(3))) == [0, 1, 2]

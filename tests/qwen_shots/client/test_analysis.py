@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,6 +221,32 @@ def test_ctrl_c_while_an_answer_is_stored_loses_nothing(
     assert server.asked
     list(analyze(film, server.url, key=KEY, folder=tmp_path))
     assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
+
+
+def test_ctrl_c_where_a_lock_was_just_taken_loses_nothing(
+    film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python may raise it there, and nobody lets go of the lock."""
+    armed: list[bool] = []
+    enter = threading.Condition.__enter__
+
+    def interrupted(self: threading.Condition) -> bool:
+        entered = enter(self)
+        if armed and threading.current_thread() is threading.main_thread():
+            armed.clear()
+            raise KeyboardInterrupt
+        return entered
+
+    monkeypatch.setattr(threading.Condition, "__enter__", interrupted)
+    server.delay = 0.1
+    with ShotClient(server.url, KEY, batch_size=1) as client, FilmRun(film, client, tmp_path) as run:
+        answers = run.answers()
+        next(answers)
+        armed.append(True)
+        with suppress(KeyboardInterrupt):
+            list(answers)
+        armed.clear()
+    assert server.asked == dict.fromkeys(answered(tmp_path), 1)
 
 
 @pytest.mark.usefixtures("patient")
