@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -60,6 +61,9 @@ class ShotClient:
         batch_size: shots in one request. It is halved when the server wants fewer.
         retries: how often a request is sent again while the server is busy or away.
         sleep: waits so many seconds.
+
+    Raises:
+        InvalidInput: the address or the key can't be one.
     """
 
     def __init__(
@@ -72,8 +76,8 @@ class ShotClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {key}"},
+            base_url=_address(url),
+            headers=_bearer(key),
             timeout=TIMEOUT,
             mounts=dict.fromkeys(LOOPBACK),
         )
@@ -234,9 +238,11 @@ class ShotClient:
                 headers={"Content-Type": "application/json"} if body else None,
                 params={"explain": "true"} if explain else None,
             )
+        except httpx.DecodingError:
+            raise BadAnswer(f"the answer to {path} can't be decoded") from None
         except httpx.TimeoutException:
             raise Unreachable(f"no answer from {self._http.base_url} in time") from None
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.TransportError, UnicodeError) as error:  # the latter of a host's name that is too long
             raise Unreachable(f"no server can be reached at {self._http.base_url} ({error})") from None
 
 
@@ -244,6 +250,23 @@ def as_error(shot: Shot, problem: Problem) -> BatchError:
     """A shot's error where the server said no to all that was sent with it."""
     body = problem.body
     return BatchError(index=0, shot_id=shot.shot_id, type=body.type, title=body.title, detail=body.detail)
+
+
+def _address(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise InvalidInput(f"the server's address can't be read ({error})") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise InvalidInput("the server's address begins with http:// or https://, such as http://localhost:8000")
+    return url
+
+
+def _bearer(key: str) -> dict[str, str]:
+    """Without a key the server says itself what it wants."""
+    if re.search(r"[^\x21-\x7e]", key):
+        raise InvalidInput("the key holds a blank or a letter that no key has: they are of ASCII's signs alone")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _answer_to(shot: Shot, found: dict[int | str | None, Answer]) -> Answer:
@@ -288,7 +311,7 @@ def _retry_after(answer: httpx.Response) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

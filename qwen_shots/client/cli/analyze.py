@@ -22,6 +22,7 @@ from qwen_shots.client.cli.connection import add_connection, key_of
 from qwen_shots.client.cli.exits import OK, SOME_FAILED, exit_code
 from qwen_shots.client.cli.pace import Pace, PaceColumn
 from qwen_shots.client.errors import FilmError
+from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.shot_lists import read_shot_list
 from qwen_shots.client.shots import DEFAULT_DETECTOR, DETECTORS
 from qwen_shots.client.store import ShotRecord
@@ -137,7 +138,8 @@ def _summary(told: Console, film: Path, shots: Sequence[ShotRecord]) -> int:
     told.print(f"{escape(film.name)}: {sum(shot.analysed for shot in shots)} of {len(shots)} shots analysed")
     for shot in failed[:MAX_LISTED]:
         assert shot.error is not None
-        told.print(Text(f"  shot {shot.number} failed: {shot.error.title}: {shot.error.detail}", "red"))
+        reason = one_line(f"{shot.error.title}: {shot.error.detail}")
+        told.print(Text(f"  shot {shot.number} failed: {reason}", "red"))
     if len(failed) > MAX_LISTED:
         told.print(f"  and {len(failed) - MAX_LISTED} more")
     if failed:

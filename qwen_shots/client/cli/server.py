@@ -19,6 +19,7 @@ from qwen_shots import schemas
 from qwen_shots.client.api import Answer, ShotClient
 from qwen_shots.client.cli.connection import add_connection, key_of
 from qwen_shots.client.cli.exits import OK, SERVER
+from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.frames import FRAMES, stills_of
 from qwen_shots.client.shots import Shot, find_borders
 from qwen_shots.client.sound import features_of
@@ -88,11 +89,11 @@ def try_shot(options: argparse.Namespace) -> int:
 
 def _show(console: Console, answer: Answer) -> int:
     if not isinstance(answer, schemas.Analysis):
-        console.print(Text(f"{answer.title}: {answer.detail}", "red"))
+        console.print(Text(one_line(f"{answer.title}: {answer.detail}"), "red"))
         return SERVER
-    console.print(Text(answer.caption))
+    console.print(Text(one_line(answer.caption)))
     for name, score in answer.attributes.items():
-        console.print(Text.assemble((f"{name:18}", "bold"), f"{score:.4f}"))
+        console.print(Text.assemble((f"{one_line(name):18}", "bold"), f"{score:.4f}"))
     return OK
 
 

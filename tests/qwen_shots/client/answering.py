@@ -25,6 +25,7 @@ class AnsweringServer:
     Attributes:
         asked: shot_id to how often it was answered.
         failing: the shots that get an error.
+        reason: its detail.
         captions: shot_id to what is said of it; of the others a digest of what was sent.
         delay: seconds before each answer.
         before: is told the shots of a request before it is answered, and may wait.
@@ -36,6 +37,7 @@ class AnsweringServer:
     def __init__(self) -> None:
         self.asked: Counter[int] = Counter()
         self.failing: set[int] = set()
+        self.reason = "NaN came out"
         self.captions: dict[int, str] = {}
         self.delay = 0.0
         self.before: Callable[[list[int]], object] = lambda _: None
@@ -92,7 +94,7 @@ class AnsweringServer:
         results, errors = [], []
         for index, shot in enumerate(shots):
             if shot["shot_id"] in self.failing:
-                told = {"type": "urn:qwen-shots:error:not-a-number", "title": "No number", "detail": "NaN came out"}
+                told = {"type": "urn:qwen-shots:error:not-a-number", "title": "No number", "detail": self.reason}
                 errors.append({"index": index, "shot_id": shot["shot_id"], **told})
             else:
                 digest = hashlib.sha256(json.dumps([shot["images"], shot["audio_features"]]).encode())

@@ -131,10 +131,29 @@ def test_no_server_at_all() -> None:
     assert waits == [1, 2]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1", "http://"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "ftp://127.0.0.1", "http://", "localhost:8000", "http://[::1", "http://a:b"]
+)
 def test_no_address(url: str) -> None:
-    with ShotClient(url, KEY, retries=0) as client, pytest.raises(Unreachable):
+    """Told at once, not after a minute of asking again."""
+    with pytest.raises(InvalidInput, match="address"):
+        ShotClient(url, KEY)
+
+
+def test_a_host_that_can_be_none() -> None:
+    with ShotClient(f"http://{'a' * 300}", KEY) as client, pytest.raises(Unreachable):
         client.health()
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "the-key\n", "the key"])
+def test_what_is_no_key(key: str) -> None:
+    with pytest.raises(InvalidInput, match="key"):
+        ShotClient("http://127.0.0.1", key)
+
+
+def test_no_key(live_url: str) -> None:
+    with ShotClient(live_url, "") as client, pytest.raises(Unauthorized, match="Bearer KEY"):
+        client.analyze_batch([make(1)])
 
 
 # --- a server that does as it is told --------------------------------------------------------------------------------
@@ -227,6 +246,14 @@ def test_retry_after_is_honoured() -> None:
     assert [told.waits[0], *told.waits[2:]] == [7, 4]
 
 
+@pytest.mark.parametrize("text", ["soon", "1.5", "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"])
+def test_a_retry_after_that_says_nothing(text: str) -> None:
+    told = Told(problem(503, Retry_After=text), rows())
+    with told as client:
+        assert captions(client, 1) == ["shot 0"]
+    assert told.waits == [1]
+
+
 def test_patience_ends() -> None:
     told = Told(problem(503, Retry_After="2"))
     with told as client, pytest.raises(Busy, match="the detail") as caught:
@@ -289,6 +316,7 @@ def test_a_shot_that_is_too_large_costs_no_other() -> None:
         (plain(502), ServerFailed, "502"),
         (plain(404), Refused, "404"),
         (plain(302, Location="http://127.0.0.1:9/"), BadAnswer, "302"),
+        (lambda _: (200, {"Content-Encoding": "gzip"}, b"<html>"), BadAnswer, "can't be decoded"),
         (plain(200), BadAnswer, "not one of this server's"),
         (plain(200, b'{"results": [], "errors": []}'), BadAnswer, "nothing about shot 0"),
     ],

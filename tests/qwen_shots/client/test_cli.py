@@ -88,6 +88,18 @@ def test_failed_shots_are_listed_and_tried_again(
     assert analyze(server, film, "--out", tmp_path, "--retry-failed") == 0
 
 
+def test_what_a_server_says_reaches_no_terminals_controls(
+    film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.failing, server.reason = {1}, "red \x1b[31m, title \x1b]0;x\x07"
+    assert analyze(server, film, "--out", tmp_path) == 1
+    assert main(["server", "try", "--server", server.url, "--key", KEY]) == 5
+    out, err = capsys.readouterr()
+    assert "red [31m, title ]0;x" in " ".join(err.split())
+    assert "red [31m, title ]0;x" in " ".join(out.split())
+    assert "\x1b" not in out + err
+
+
 def test_a_given_list_and_another_detector(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("start,end,name\n1,2,here\n")
     assert analyze(server, film, "--out", tmp_path / "a", "--shots", tmp_path / "list.csv") == 0
