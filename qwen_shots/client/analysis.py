@@ -111,7 +111,8 @@ class FilmRun:
         self.store: StoreWriter = write_store(folder, describe(film, _cut_by(detector, shots)))
         if shots is not None and not self.store.complete:
             self.store.add_shots(shots)
-            self.store.set_complete(self.store.film.duration)
+            # Not every header tells a length.
+            self.store.set_complete(max([self.store.film.duration, *(shot.end for shot in shots)]))
         self._known = {shot.number: shot for shot in self.store.shots()}
         self._only_failed = retry_failed
         self._expected = sum(self._is_wanted(shot) for shot in self._known.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,9 @@ from qwen_shots.client.errors import NotAFilm
 from qwen_shots.client.film import Film, frames, open_film
 from qwen_shots.client.frames import size_shown
 from qwen_shots.client.store import FilmRecord
-from qwen_shots.client.timecode import usual_rate
+from qwen_shots.client.timecode import InvalidTimecode, as_marked, usual_rate
+
+log = logging.getLogger(__name__)
 
 # Of each end of the file: more than any header, and read in no time.
 FINGERPRINT_BYTES = 1 << 20
@@ -28,7 +31,8 @@ def describe(path: Path, cut_by: str) -> FilmRecord:
         FilmError: the file is no film.
     """
     with open_film(path) as film:
-        duration, timecode, rate = _duration(film), _timecode(film), usual_rate(film.frame_rate)
+        duration, rate = _duration(film), usual_rate(film.frame_rate)
+        timecode = _timecode(film, rate)
     width, height = size_shown(next(frames(path)))
     size, fingerprint = _identity(path)
     return FilmRecord(path.absolute(), size, fingerprint, duration, rate, timecode, width, height, cut_by)
@@ -43,14 +47,23 @@ def _duration(film: Film) -> float:
     return float(Fraction(film.container.duration or 0, av.time_base))
 
 
-def _timecode(film: Film) -> str | None:
-    """Where MP4 and QuickTime, Matroska and MXF write it."""
+def _timecode(film: Film, rate: Fraction) -> str | None:
+    """Where MP4 and QuickTime, Matroska and MXF write it; None where it is none at the film's rate."""
     told = [film.video.metadata, film.container.metadata, *(stream.metadata for stream in film.container.streams)]
     for metadata in told:
         for name, value in metadata.items():
             if name.lower() == "timecode":
-                return value
+                return _checked(value, rate, film.path)
     return None
+
+
+def _checked(timecode: str, rate: Fraction, path: Path) -> str | None:
+    try:
+        as_marked(rate, timecode).parse(timecode)
+    except InvalidTimecode as error:
+        log.warning("%s: its start timecode can't be used and counts as 00:00:00:00 (%s)", path.name, error.detail)
+        return None
+    return timecode
 
 
 def _identity(path: Path) -> tuple[int, str]:

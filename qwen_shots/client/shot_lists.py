@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from qwen_shots.client.describe import describe
 from qwen_shots.client.film import picture_times
 from qwen_shots.client.store import ShotRecord
-from qwen_shots.client.timecode import DROP_MARKS, Timebase, can_drop
+from qwen_shots.client.timecode import as_marked
 from qwen_shots.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from opentimelineio.opentime import RationalTime
-    from opentimelineio.schema import Timeline
+    from opentimelineio.opentime import RationalTime, TimeRange
+    from opentimelineio.schema import Clip, Timeline
 
 # A table's columns, in lower case without blanks and underscores: ours, PySceneDetect's, and what people write. Seconds
 # before timecodes, for they are exact.
@@ -70,8 +70,7 @@ class FilmTime:
     """
 
     def __init__(self, rate: Fraction, start_timecode: str | None) -> None:
-        drop = bool(start_timecode) and any(mark in (start_timecode or "") for mark in DROP_MARKS) and can_drop(rate)
-        self._base = Timebase(rate, drop)
+        self._base = as_marked(rate, start_timecode or "")
         self.start = self._base.parse(start_timecode) if start_timecode else 0
         self.rate = rate
 
@@ -122,6 +121,8 @@ def read_shot_list(path: Path, film: Path) -> list[ShotRecord]:
         raise InvalidShotList(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InvalidShotList(f"{path.name} is not text in UTF-8") from None
+    except csv.Error as error:
+        raise InvalidShotList(f"{path.name} is no table ({error})") from None
     if not listed:
         raise InvalidShotList(f"{path.name} lists no shot")
     return _on_pictures(path.name, sorted(listed, key=lambda shot: shot.start), *picture_times(film))
@@ -212,12 +213,24 @@ def _timeline(path: Path, **how: Any) -> Timeline:
     return timeline
 
 
+def _shown(clip: Clip) -> TimeRange:
+    from opentimelineio.exceptions import OTIOError
+
+    try:
+        shown = clip.trimmed_range()
+    except OTIOError:
+        raise InvalidShotList(f"the clip {clip.name!r} says neither where it begins nor where it ends") from None
+    if shown.start_time.rate <= 0 or shown.duration.rate <= 0:
+        raise InvalidShotList(f"the clip {clip.name!r} has times of a rate that is not above 0")
+    return shown
+
+
 def _clips(timeline: Timeline, time: FilmTime) -> list[Listed]:
     """The clips of the picture, each by its place in the film, not in the timeline."""
     listed = []
     for track in timeline.video_tracks():
         for clip in track.find_clips():
-            shown = clip.trimmed_range()
+            shown = _shown(clip)
             whole = clip.media_reference.available_range if clip.media_reference else None
             # Where the medium says when it begins, that is its first picture.
             start = shown.start_time - whole.start_time if whole else shown.start_time

@@ -234,15 +234,20 @@ def _detector(name: str) -> SceneDetector:
 
 
 class _Shrinker:
-    """Makes pictures small. One for a whole film: FFmpeg prepares its tables once, which costs as much as a picture."""
+    """Makes pictures small, all of a film as large as its first: detectors compare them, and a broadcast's may change.
+
+    One for a whole film: FFmpeg prepares its tables once, which costs as much as a picture.
+    """
 
     def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
 
     def shrink(self, picture: VideoFrame) -> NDArray[np.uint8]:
         """Blue, green and red, (height, at most WIDTH, 3)."""
-        width = min(WIDTH, picture.width)
-        height = max(1, round(picture.height * width / picture.width))
-        return np.asarray(self._reformatter.reformat(picture, width, height, "bgr24").to_ndarray(), np.uint8)
+        if self._size is None:
+            width = min(WIDTH, picture.width)
+            self._size = width, max(1, round(picture.height * width / picture.width))
+        return np.asarray(self._reformatter.reformat(picture, *self._size, "bgr24").to_ndarray(), np.uint8)

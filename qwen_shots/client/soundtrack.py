@@ -127,5 +127,5 @@ def _placed(decoded: Iterable[AudioFrame], origin: Fraction) -> Iterator[tuple[i
             # The channels' mean, as librosa.load has it: FFmpeg's own mix makes equal channels 3 dB louder.
             # Lossy codecs overshoot; a loudspeaker can't.
             samples = np.clip(part.to_ndarray().mean(axis=0), -1, 1).astype(np.float32)
-            yield position, samples
+            yield position, np.nan_to_num(samples, copy=False)  # a broken float is silence
             position += len(samples)

@@ -127,6 +127,11 @@ def can_drop(rate: Fraction) -> bool:
     return rate in {Fraction(30_000, 1001), Fraction(60_000, 1001)}
 
 
+def as_marked(rate: Fraction, timecode: str) -> Timebase:
+    """How a timecode counts: with dropped numbers where it is marked so and the rate has them."""
+    return Timebase(rate, any(mark in timecode for mark in DROP_MARKS) and can_drop(rate))
+
+
 def usual_rate(rate: Fraction) -> Fraction:
     """The rate that is meant: 23.976 is 24000/1001. A rate near none of the usual ones stays as it is."""
     nearest = min(USUAL_RATES, key=lambda usual: abs(usual - rate))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen_shots.client.store import FilmRecord, ShotRecord
-from qwen_shots.client.timecode import DROP_MARKS, Timebase, can_drop, usual_rate
+from qwen_shots.client.timecode import Timebase, as_marked, usual_rate
 
 SELECTION_START = "01:00:00:00"
 
@@ -61,8 +61,7 @@ def timebase_of(film: FilmRecord, *, drop: bool | None = None) -> Timebase:
         InvalidInput: drop-frame is wanted at a rate that has none.
     """
     rate = usual_rate(film.frame_rate)
-    marked = any(mark in (film.start_timecode or "") for mark in DROP_MARKS)
-    return Timebase(rate, marked and can_drop(rate) if drop is None else drop)
+    return as_marked(rate, film.start_timecode or "") if drop is None else Timebase(rate, drop)
 
 
 def film_cuts(film: FilmRecord, shots: Sequence[ShotRecord], timebase: Timebase, start: str | None = None) -> CutList:
@@ -103,7 +102,6 @@ def _piece(shot: ShotRecord, timebase: Timebase) -> Piece:
 
 def _source_start(film: FilmRecord, timebase: Timebase) -> int:
     """The film's timecode is read as it is marked, whichever way it is written here."""
-    if film.start_timecode is None:
-        return 0
-    drop = can_drop(timebase.rate) and any(mark in film.start_timecode for mark in DROP_MARKS)
-    return Timebase(timebase.rate, drop).parse(film.start_timecode)
+    return (
+        0 if film.start_timecode is None else as_marked(timebase.rate, film.start_timecode).parse(film.start_timecode)
+    )

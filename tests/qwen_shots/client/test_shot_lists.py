@@ -100,6 +100,17 @@ def test_a_timeline(film: Path, start: int, told: bool) -> None:
     check(read(film, "list.otio", timeline(start, told=told)), ["clip 0", "clip 1", "clip 2"])
 
 
+def without_ranges() -> str:
+    track = otio.schema.Track(kind="Video")
+    track.append(otio.schema.Clip("clip"))
+    made = otio.schema.Timeline("cut")
+    made.tracks.append(track)
+    return str(otio.adapters.write_to_string(made, "otio_json"))
+
+
+RANGELESS = without_ranges()
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -111,6 +122,8 @@ def test_a_timeline(film: Path, start: int, told: bool) -> None:
         ("list.csv", "start,end\n0.5,0.5\n", "no picture"),
         ("list.csv", "start,end\n100,101\n", "goes from 0 to 3.96"),
         ("list.csv", "start,end\n01:00:00:00,01:00:01:00\n", "start timecode"),
+        ("list.csv", 'start,end\n"' + "x" * 200_000, "no table"),
+        ("list.otio", RANGELESS, "neither where it begins"),
         ("list.edl", "no list at all", "."),
         ("list.edl", EDL.replace("00:00:03:23", "00:00:99:23"), "can't be read"),
         ("list.otio", "{}", "."),

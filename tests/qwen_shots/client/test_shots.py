@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from qwen_shots.client.shots import DETECTORS, MIN_SECONDS, Border, Shot, _Joined, find_borders, find_shots
+from qwen_shots.media import Picture
 from tests.helpers import ROOT
 from tests.qwen_shots.client.clips import RATE, picture, scenes, write_film
 
 SINTEL = ROOT / "samples/sintel-trailer.mp4"
 BUNNY = ROOT / "samples/big-buck-bunny-30s.mp4"
+
+
+def programme(path: Path, pictures: list[Picture], starts: int) -> Path:
+    """A piece of a transport stream, whose first picture has this number."""
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=RATE)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+        for number, image in enumerate(pictures, start=starts):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
 
 
 def borders(shots: list[Shot]) -> list[float]:
@@ -59,6 +76,18 @@ def test_times_of_an_uneven_film_are_its_own(tmp_path: Path) -> None:
     times = [number / 24 for number in range(40)] + [2.0 + number / 10 for number in range(40)]
     shots = find_shots(write_film(tmp_path / "a.mkv", scenes(40, 40), times=times))
     assert [shot.start for shot in shots] == pytest.approx([0, 2.0], abs=1e-3)
+
+
+def test_pictures_that_change_their_size(tmp_path: Path) -> None:
+    """Two programmes of a broadcast, one after the other."""
+    path = tmp_path / "a.ts"
+    with path.open("wb") as film:
+        for part, (height, width) in enumerate([(96, 160), (160, 160)]):
+            pictures = [picture(number, part, height, width) for number in range(48)]
+            film.write(programme(tmp_path / "part.ts", pictures, starts=48 * part).read_bytes())
+    assert [shot.start for shot in find_shots(path)] == pytest.approx(
+        [0, 48 / RATE], abs=1.5 / RATE
+    )  # one is lost between
 
 
 def test_a_real_trailer() -> None:

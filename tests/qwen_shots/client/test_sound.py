@@ -167,6 +167,15 @@ def test_gaps_overlaps_and_what_lies_before_the_picture() -> None:
         assert np.sqrt(np.mean(part**2)) == pytest.approx(level, abs=0.01), (first, last)
 
 
+def test_samples_that_are_no_numbers_are_silence() -> None:
+    """Only floating point sound can hold them, and no measurement may."""
+    broken = tone(500, 1)
+    broken[10_000:10_010], broken[20_000] = np.nan, np.inf
+    (heard,) = [np.concatenate(list(_blocks([decoded(broken, 0.0)], Fraction(0))))]
+    assert np.isfinite(heard).all()
+    assert features(heard).rms_energy_mean == pytest.approx(0.212, abs=0.01)
+
+
 def test_damaged_sound_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
     noise = rng.uniform(-0.5, 0.5, 3 * SOUND_RATE).astype(np.float32)

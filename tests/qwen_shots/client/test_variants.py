@@ -14,12 +14,15 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from qwen_shots.client.analysis import FilmRun
+from qwen_shots.client.api import ShotClient
 from qwen_shots.client.describe import describe
 from qwen_shots.client.film import frames, picture_times
 from qwen_shots.client.frames import stills_of, times_of
 from qwen_shots.client.shots import Shot, find_shots
 from qwen_shots.client.sound import features_of
 from qwen_shots.client.soundtrack import RATE, sounds_of
+from qwen_shots.client.store import ShotRecord
 from qwen_shots.schemas import AudioFeatures
 from tests.helpers import ROOT
 from tests.qwen_shots.client.clips import opened, set_rotation
@@ -151,6 +154,20 @@ def test_timecodes(tmp_path: Path) -> None:
     dropped = variant(tmp_path / "b.mov", "-map", "0:v", "-r", "30000/1001", *X264, "-timecode", "10:00:00;00")
     assert describe(dropped, "").start_timecode == "10:00:00;00"
     assert describe(variant(tmp_path / "c.mp4", *PICTURE), "").start_timecode is None
+
+
+def test_a_timecode_that_is_none_at_the_films_rate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Frame 29 at 24 a second: nobody could export such a film, and only who made it could mend it."""
+    tagged = variant(tmp_path / "a.mkv", *PICTURE, "-metadata", "timecode=01:00:00:29")
+    assert describe(tagged, "").start_timecode is None
+    assert "start timecode" in caplog.text
+
+
+def test_the_length_of_a_film_whose_header_tells_none(tmp_path: Path) -> None:
+    raw = variant(tmp_path / "a.h264", *PICTURE)
+    shots = [ShotRecord(1, 0.0, 2.0, 0, 48), ShotRecord(2, 2.0, 5.0, 48, 120)]
+    with ShotClient("http://127.0.0.1:9", "") as client, FilmRun(raw, client, tmp_path / "out", shots=shots) as run:
+        assert run.store.film.duration == 5.0
 
 
 # --- the sound -------------------------------------------------------------------------------------------------------
