@@ -17,6 +17,7 @@ the start timecode plus n. Thumbnails are JPEG, upright with square pixels, THUM
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -77,6 +78,9 @@ CREATE TABLE answer (
 ) STRICT;
 """
 
+FILM = """
+SELECT CAST(path AS BLOB), size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by FROM film
+"""
 ALL_SHOTS = """
 SELECT shot.number, start, end, first_frame, end_frame, name, coalesce(attempts, 0) AS attempts, answered_at,
        caption, scores, evidence, error_type, error_title, error_detail, audio_class, thumbnail
@@ -179,7 +183,7 @@ class ShotRecord:
 
 
 class Store:
-    """A film's folder, opened for reading."""
+    """A film's folder, opened for reading. A file that is damaged inside raises `NoStore` where it is read."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -199,16 +203,13 @@ class Store:
     @property
     def film(self) -> FilmRecord:
         """The film."""
-        row = self._connection.execute(
-            "SELECT path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by FROM film"
-        ).fetchone()
-        path, size, fingerprint, duration, rate, *rest = row
-        return FilmRecord(Path(path), size, fingerprint, duration, Fraction(rate), *rest)
+        path, size, fingerprint, duration, rate, *rest = next(self._rows(FILM))
+        return FilmRecord(Path(os.fsdecode(path)), size, fingerprint, duration, Fraction(rate), *rest)
 
     @property
     def complete(self) -> bool:
         """Whether all shots of the film are in; their answers may be missing still."""
-        (complete,) = self._connection.execute("SELECT complete FROM film").fetchone()
+        (complete,) = next(self._rows("SELECT complete FROM film"))
         return bool(complete)
 
     def shots(self) -> list[ShotRecord]:
@@ -220,10 +221,15 @@ class Store:
         return next(self._read(f"{ALL_SHOTS} WHERE shot.number = ?", number), None)
 
     def _read(self, query: str, *values: int) -> Iterator[ShotRecord]:
-        with closing(self._connection.cursor()) as cursor:
-            cursor.row_factory = sqlite3.Row
-            for row in cursor.execute(query, values):
-                yield _record(row)
+        return map(_record, self._rows(query, *values))
+
+    def _rows(self, query: str, *values: int) -> Iterator[sqlite3.Row]:
+        try:
+            with closing(self._connection.cursor()) as cursor:
+                cursor.row_factory = sqlite3.Row
+                yield from cursor.execute(query, values)
+        except sqlite3.Error as error:
+            raise NoStore(f"the answers can't be read ({error})") from None
 
 
 def _record(row: sqlite3.Row) -> ShotRecord:
@@ -256,7 +262,11 @@ def open_store(folder: Path) -> Store:
         NoStore: there is none, or it is not one that this version can read.
     """
     file = folder / FILE_NAME
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError as error:
+        raise NoStore(f"{file} can't be read ({error.strerror})") from None
+    if not there:
         raise NoStore(f"there is no {FILE_NAME} in {folder}; `qwen-shots analyze FILM --out {folder}` makes it")
     try:
         connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)

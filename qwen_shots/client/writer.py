@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ LOCK_NAME = "writer.lock"
 
 INSERT_FILM = """
 INSERT INTO film (id, path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, complete)
-VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, 0)
 """
 INSERT_SHOT = """
 INSERT INTO shot (number, start, end, first_frame, end_frame, name) VALUES (?, ?, ?, ?, ?, ?)
@@ -112,7 +113,7 @@ class StoreWriter(Store):
     def film_moved(self, path: Path) -> None:
         """The film lies elsewhere now."""
         with self._transaction():
-            self._connection.execute("UPDATE film SET path = ?", (str(path),))
+            self._connection.execute("UPDATE film SET path = CAST(? AS TEXT)", (os.fsencode(path),))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -198,7 +199,7 @@ def _connected(file: Path, film: FilmRecord) -> sqlite3.Connection:
 def _begin(connection: sqlite3.Connection, film: FilmRecord) -> None:
     """Make the tables and the film's row in one step, so that there is never half of it."""
     values = (
-        str(film.path),
+        os.fsencode(film.path),  # names of other bytes than UTF-8's are names too
         film.size,
         film.fingerprint,
         film.duration,

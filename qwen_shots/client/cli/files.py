@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from qwen_shots.client.errors import CannotStore
@@ -14,10 +15,14 @@ def write_whole(file: Path, content: bytes) -> None:
     Raises:
         CannotStore: no space, no permission, no folder.
     """
+    if not file.name:
+        raise CannotStore(f"{file} can't be written (it is a folder)")
     half = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         half.write_bytes(content)
         half.replace(file)
     except OSError as error:
-        half.unlink(missing_ok=True)
         raise CannotStore(f"{file} can't be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):  # as a rule it is gone
+            half.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def read_answers(folder: Path) -> Answers:
     try:
         store = open_store(folder)
     except NoStore as error:
-        if films := sorted(file.parent.name for file in folder.glob(f"*/{FILE_NAME}")):
-            raise NoStore(f"{folder} holds several films; name one: {', '.join(films)}") from None
+        with suppress(OSError):  # as the error says
+            if films := sorted(file.parent.name for file in folder.glob(f"*/{FILE_NAME}")):
+                raise NoStore(f"{folder} holds several films; name one: {', '.join(films)}") from None
         raise error from None
     with store:
         answers = Answers(store.film, store.shots(), store.complete)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit code."""
     options = parser().parse_args(argv)
     told = Console(stderr=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name goes out as it is, whatever its bytes
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=told, show_time=False, show_path=False)])
     # What is under way ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _address(text: str) -> str:
     """A link, and nothing that a browser would run."""
-    if urlsplit(text).scheme.lower() not in SCHEMES:
-        raise InvalidInput("--film is an http, https or file address, or a path from the report's folder")
-    return text
+    with suppress(ValueError):  # it is no address at all
+        if urlsplit(text).scheme.lower() in SCHEMES:
+            return text
+    raise InvalidInput("--film is an http, https or file address, or a path from the report's folder")

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _lines(film: FilmRecord, shot: ShotRecord) -> Iterator[tuple[str, str]]:
     """Names and values."""
-    yield "shot", f"{shot.number}{f' ({one_line(shot.name)})' if shot.name else ''} of {film.path.name}"
+    yield "shot", f"{shot.number}{f' ({one_line(shot.name)})' if shot.name else ''} of {one_line(film.path.name)}"
     yield "time", f"{at(shot.start)} to {at(shot.end)}, {shot.duration:.2f} s"
     yield "timecode", _timecodes(film, shot)
     yield "frames", f"{shot.first_frame} to {shot.end_frame - 1}"

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from qwen_shots.client.exports.text import one_line
-from qwen_shots.client.selection import NUMBERS, TEXTS, score_names, values_of
+from qwen_shots.client.selection import ERROR, NUMBERS, TEXTS, score_names, values_of
 from qwen_shots.client.store import ShotRecord
 from qwen_shots.errors import InvalidInput
 
@@ -53,7 +53,7 @@ def to_parquet(shots: Sequence[ShotRecord]) -> bytes:
         from pyarrow import parquet
     except ModuleNotFoundError:
         raise InvalidInput("Parquet needs pyarrow: pip install pyarrow") from None
-    kinds = {name: pa.string() for name in (*TEXTS, "error")} | {"shot": pa.int64()}
+    kinds = {name: pa.string() for name in (*TEXTS, ERROR)} | {"shot": pa.int64()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in _columns(shots)])
     buffer = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist([_row(shot) for shot in shots], schema), buffer)
@@ -61,11 +61,11 @@ def to_parquet(shots: Sequence[ShotRecord]) -> bytes:
 
 
 def _columns(shots: Sequence[ShotRecord]) -> list[str]:
-    return [*NUMBERS, *TEXTS, *score_names(shots).values(), "error"]
+    return [*NUMBERS, *TEXTS, *score_names(shots).values(), ERROR]
 
 
 def _row(shot: ShotRecord) -> dict[str, float | str | None]:
-    return {**values_of(shot), "error": f"{shot.error.title}: {shot.error.detail}" if shot.error else None}
+    return {**values_of(shot), ERROR: f"{shot.error.title}: {shot.error.detail}" if shot.error else None}
 
 
 def _cell(value: float | str | None) -> float | str | None:

@@ -20,15 +20,17 @@ import pytest
 import webvtt
 from pyarrow import parquet
 
+from qwen_shots.client.cli.files import write_whole
 from qwen_shots.client.cli.main import COMMANDS, main, parser
 from qwen_shots.client.selection import NUMBERS, TEXTS
 from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
 from qwen_shots.client.where import parse_where
 from qwen_shots.client.writer import Answered, write_store
 from qwen_shots.schemas import Analysis
-from tests.helpers import PATIENCE_SECONDS, ROOT
-from tests.qwen_shots.client.answering import ATTRIBUTES
+from tests.helpers import KEY, PATIENCE_SECONDS, ROOT
+from tests.qwen_shots.client.answering import ATTRIBUTES, AnsweringServer
 from tests.qwen_shots.client.conftest import CAPTIONS, FAILED
+from tests.qwen_shots.client.test_cli import give_up_roots_powers
 from tests.qwen_shots.client.test_store import FILM
 
 PROGRAM = [sys.executable, "-m", "qwen_shots.client.cli.main"]
@@ -251,6 +253,47 @@ def test_what_export_refuses(
     assert {file.name for file in tmp_path.iterdir()} <= {"folder.csv", "b.csv"}  # nothing half done
 
 
+@pytest.mark.parametrize("out", [".", "/", "x" * 250, "file/a.html"])
+def test_reports_that_can_be_no_file(
+    answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(answers), "--out", out]) == 4
+    assert "can't be written" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_film_that_is_no_address(answers: Path) -> None:
+    assert main(["report", str(answers), "--film", "http://[bad"]) == 2
+
+
+def test_a_stop_while_a_file_is_written_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a.csv", b"half")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_not_utf8(film: Path, tmp_path: Path) -> None:
+    """Linux takes any bytes; what is printed is the name as it is."""
+    odd, folder = (tmp_path / os.fsdecode(name) for name in (b"\xff \xe9#1?.mp4", b"\xff"))
+    shutil.copy(film, odd)
+    with AnsweringServer() as running:
+        commands: list[list[str | Path]] = [
+            ["analyze", odd, "--out", folder, "--server", running.url, "--key", KEY],
+            ["show", folder, "1"],
+            ["report", folder],
+            ["export", folder, *(folder / name for name in ALL_FILES)],
+        ]
+        done = [subprocess.run([*PROGRAM, *each], cwd=ROOT, capture_output=True, check=False) for each in commands]
+    assert [each.returncode for each in done] == [0] * 4, [each.stderr for each in done]
+    assert done[2].stdout == os.fsencode(folder / "report.html") + b"\n"
+    assert b"%FF%20%E9%231%3F.mp4#t=" in (folder / "report.html").read_bytes()
+
+
 # --- what the documents say ------------------------------------------------------------------------------------------
 
 DOCUMENTED = [
@@ -294,3 +337,15 @@ def test_folders_without_answers(
     (tmp_path / "other" / FILE_NAME).write_text("not a database, but long enough to be taken for one" * 30)
     assert main([name, str(tmp_path / "other"), *rest]) == 4
     assert "can't be read" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "forbidden"])
+def test_folders_that_cant_be_looked_into(answers: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(answers, tmp_path / "forbidden").chmod(0o000)
+    ranked = subprocess.run(
+        [*PROGRAM, "rank", str(tmp_path / name), "--by", "motion"], cwd=ROOT, capture_output=True, text=True,
+        check=False, preexec_fn=give_up_roots_powers,
+    )  # fmt: skip
+    (tmp_path / "forbidden").chmod(0o755)
+    assert ranked.returncode == 4, ranked.stderr
+    assert "can't be read" in " ".join(ranked.stderr.split())

@@ -73,6 +73,13 @@ def test_csv() -> None:
     assert text.split("\r\n")[0] == "shot,start,end,duration,name,caption,audio,suspense,motion,error"
 
 
+def test_an_attribute_may_be_called_as_the_column_of_errors() -> None:
+    shot = replace(ALL[0], scores={"error": 0.5})
+    (row,) = csv.DictReader(io.StringIO(to_csv([shot]), newline=""))
+    assert (row["score_error"], row["error"]) == ("0.5", "")
+    assert parquet.read_table(io.BytesIO(to_parquet([shot])))["score_error"].to_pylist() == [0.5]
+
+
 def test_jsonl() -> None:
     rows = [json.loads(line) for line in to_jsonl(ALL).rstrip("\n").split("\n")]
     assert [row["caption"] for row in rows] == [*ODD, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -157,6 +158,28 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     for opened in (open_store, lambda folder: write_store(folder, FILM)):
         with pytest.raises(NoStore, match="not made by qwen-shots"):
             opened(tmp_path)
+
+
+def test_a_file_that_is_damaged_inside(tmp_path: Path) -> None:
+    with write_store(tmp_path, FILM) as writer:
+        writer.add_shots([ShotRecord(n, n, n + 1, n, n + 1, name="a name" * 10) for n in range(1, 500)])
+    data = bytearray((tmp_path / FILE_NAME).read_bytes())
+    data[4096:] = b"\xa5" * len(data[4096:])
+    (tmp_path / FILE_NAME).write_bytes(data)
+    with open_store(tmp_path) as store:
+        for read in (lambda: store.film, store.shots, lambda: store.complete):
+            with pytest.raises(NoStore, match="malformed"):
+                read()
+
+
+def test_a_film_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(b"/films/\xff\xe9.mp4"))
+    with write_store(tmp_path, replace(FILM, path=odd)) as writer:
+        assert writer.film.path == odd
+    with write_store(tmp_path, FILM) as writer:
+        assert writer.film.path == FILM.path
+    with write_store(tmp_path, replace(FILM, path=odd)) as writer:
+        assert writer.film.path == odd
 
 
 def test_tables_of_another_version(tmp_path: Path) -> None:
