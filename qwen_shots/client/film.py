@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen_shots.client.errors import FilmCutShort, NotAFilm, NoVideoStream
+from qwen_shots.client.errors import FilmCutShort, FilmError, NotAFilm, NoVideoStream
 
 if TYPE_CHECKING:
     from av import AudioStream, FFmpegError, Packet, VideoFrame, VideoStream
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 HEADER_TELLS_LENGTH = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 # Sound and picture seldom end together, and a header may count an edit that is not played.
 LENGTH_TOLERANCE_SECONDS = 1.0
+# A picture comes a little before the one before it has gone in uneven films, never so much.
+LONGEST_STEP_BACK_SECONDS = 10.0
 # FFmpeg opens text and single pictures too.
 NO_FILM_FORMATS = frozenset({"tty", "image2"})
 
@@ -133,6 +135,7 @@ def frames(path: Path) -> Iterator[FilmFrame]:
         NotAFilm: it can't be opened, or no picture in it can be decoded.
         NoVideoStream: it holds no moving picture.
         FilmCutShort: it ended early. Raised after the last picture that is there.
+        FilmError: its times begin anew in the middle.
     """
     with open_film(path) as film:
         clock = _Clock(film)
@@ -179,11 +182,17 @@ class _Clock:
         self._usual = 1 / film.frame_rate
         self._aspect = fraction(film.video.sample_aspect_ratio or Fraction(1))
         self._next = Fraction(0)
+        self._name = film.path.name
         self.ticked = False
 
     def frame(self, picture: VideoFrame) -> FilmFrame:
         base = fraction(picture.time_base)
         start = self._next if picture.pts is None else max(picture.pts * base - self._origin, Fraction(0))
+        if start < self._next - LONGEST_STEP_BACK_SECONDS:
+            raise FilmError(
+                f"the times in {self._name} begin anew after {float(self._next):.1f} s: it is put together of several "
+                "recordings; `ffmpeg -i FILM -c copy OTHER.mkv` gives it times that go on"
+            )
         self._next = start + (picture.duration * base or self._usual)
         self.ticked = True
         return FilmFrame(float(start), float(self._next), picture, self._aspect)

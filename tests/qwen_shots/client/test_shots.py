@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from qwen_shots.client.errors import FilmError
 from qwen_shots.client.shots import DETECTORS, MIN_SECONDS, Border, Shot, _Joined, find_borders, find_shots
 from qwen_shots.media import Picture
 from tests.helpers import ROOT
@@ -88,6 +89,15 @@ def test_pictures_that_change_their_size(tmp_path: Path) -> None:
     assert [shot.start for shot in find_shots(path)] == pytest.approx(
         [0, 48 / RATE], abs=1.5 / RATE
     )  # one is lost between
+
+
+def test_times_that_begin_anew(tmp_path: Path) -> None:
+    """Two recordings in one file, each with times from 0 on: the first one's shots would have none of their own."""
+    path = tmp_path / "a.ts"
+    parts = [programme(tmp_path / "part.ts", scenes(264), starts=0).read_bytes() for _ in range(2)]
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(FilmError, match="begin anew after 11"):
+        find_shots(path)
 
 
 def test_a_real_trailer() -> None:
