@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import itertools
 import sqlite3
 import threading
 import time
@@ -83,6 +84,41 @@ def test_a_run_that_is_left_goes_on(film: Path, server: AnsweringServer, tmp_pat
     list(analyze(film, server.url, key=KEY, folder=part))
     assert stored(part) == stored(whole)
     assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_run_that_is_left_while_an_answer_is_stored_stores_what_comes_after_it_too(
+    film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, stores = itertools.count(1), itertools.count(1)
+    under_way, storing, left = (threading.Event() for _ in range(3))
+    store, stop = StoreWriter.add_answers, FilmRun.stop
+
+    def third_is_under_way(_: list[int]) -> None:
+        if next(requests) > 2:
+            under_way.set()
+            left.wait(60)
+
+    def second_takes_long(self: StoreWriter, answers: Sequence[Answered]) -> None:
+        if next(stores) == 2:
+            storing.set()
+            left.wait(60)
+        store(self, answers)
+
+    def stopped(self: FilmRun) -> None:
+        stop(self)
+        left.set()
+
+    server.before = third_is_under_way
+    monkeypatch.setattr(StoreWriter, "add_answers", second_takes_long)
+    monkeypatch.setattr(FilmRun, "stop", stopped)
+    with ShotClient(server.url, KEY, batch_size=1) as client:
+        leaving = analyze(film, client, folder=tmp_path)
+        next(leaving)
+        assert under_way.wait(60)
+        assert storing.wait(60)
+        leaving.close()
+    assert sum(shot.analysed for shot in stored(tmp_path)) == sum(server.asked.values()) > 2
 
 
 def test_a_failed_shot_is_told_and_tried_again_only_when_asked_to(
