@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen_shots.client.ahead import Ahead
+from qwen_shots.client.ahead import Ahead, Aside
 from qwen_shots.client.analysis import FilmRun, Prepared, analyze, analyze_async
 from qwen_shots.client.api import ShotClient
 from qwen_shots.client.describe import describe
@@ -301,7 +301,7 @@ def test_a_second_ctrl_c_loses_no_answer_that_came_after_the_first(
         elif numbers != [1]:
             never.wait(30)
 
-    def impatient(_: Ahead[int]) -> None:
+    def impatient(_: Aside[int]) -> None:
         stopped.set()
         deadline = time.monotonic() + 20
         while len(done := answered(tmp_path)) < 2 and time.monotonic() < deadline:
@@ -314,7 +314,7 @@ def test_a_second_ctrl_c_loses_no_answer_that_came_after_the_first(
         run = FilmRun(film, client, tmp_path)
         next(run.answers())
         assert held.wait(30)
-        monkeypatch.setattr(Ahead, "join", impatient)
+        monkeypatch.setattr(Aside, "join", impatient)
         run.close()
     never.set()
     assert known[0] == answered(tmp_path) == [1, 2]
