@@ -36,10 +36,12 @@ class AdoptingServer(DrainingServer):
         super().__init__(app, drain_seconds)
         self._handed = handed
         self._adopting: set[asyncio.Task[None]] = set()
+        self._protocol: Any = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take connections over."""
         await super().startup(sockets=[])
+        self._protocol = self._protocol_that_tells()
         self._handed.setblocking(False)
         asyncio.get_running_loop().add_reader(self._handed.fileno(), self._take)
 
@@ -56,16 +58,8 @@ class AdoptingServer(DrainingServer):
             task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, connection: socket.socket) -> None:
-        told = self._tell_closed
-        kind: Any = self.config.http_protocol_class
-
-        class Adopted(kind):  # type: ignore[misc] # what is served is a setting
-            def connection_lost(self, exc: Exception | None) -> None:
-                super().connection_lost(exc)
-                told()
-
         def protocol() -> asyncio.Protocol:
-            made: asyncio.Protocol = Adopted(
+            made: asyncio.Protocol = self._protocol(
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
             return made
@@ -74,7 +68,19 @@ class AdoptingServer(DrainingServer):
             await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
         except OSError:  # its client went away on the way
             connection.close()
-            told()
+            self._tell_closed()
+
+    def _protocol_that_tells(self) -> Any:
+        """That of a server with a port, but for the byte at the end; one class for all connections."""
+        told = self._tell_closed
+        kind: Any = self.config.http_protocol_class
+
+        class Adopted(kind):  # type: ignore[misc] # what is served is a setting
+            def connection_lost(self, exc: Exception | None) -> None:
+                super().connection_lost(exc)
+                told()
+
+        return Adopted
 
     def _tell_closed(self) -> None:
         with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ class EngineHost:
         while True:
             await asyncio.sleep(STATE_SECONDS)
             state = self._state()
-            if _signature(state) != _signature(told):
+            if state != told:
                 for guest in self._guests:
                     guest.channel.post(state)
                 told = state
@@ -68,7 +68,7 @@ class EngineHost:
             failure=engine.failure,
             fit=engine.fit,
             queue_depth=engine.queue_depth,
-            full=engine.full,
+            full=engine.full.detail if engine.full else None,
             retry_after=engine.retry_after,
         )
 
@@ -157,9 +157,3 @@ class Guest:
         self.channel.close()
         self.gone.set()
         self._on_lost(self)
-
-
-def _signature(state: State) -> tuple[object, ...]:
-    """What is compared: errors are only equal to themselves."""
-    full = state.full.detail if state.full else None
-    return (state.info, state.status, state.failure, state.fit, state.queue_depth, full, state.retry_after)

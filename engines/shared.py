@@ -21,14 +21,14 @@ from qwen_shots.media import PictureFit
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What an engine says of itself; the names are those of `engines.base.Engine`."""
+    """What an engine says of itself; the names are those of `engines.base.Engine`, `full` is the error's words."""
 
     info: EngineInfo
     status: Status = Status.LOADING
     failure: str | None = None
     fit: PictureFit | None = None
     queue_depth: int = 0
-    full: QueueFull | None = None
+    full: str | None = None
     retry_after: int = 1
 
 
@@ -116,7 +116,8 @@ class SharedEngine:
     @property
     def full(self) -> QueueFull | None:
         """Why no further shot can wait, as of a moment ago; `look` says it for certain."""
-        return self._state.full
+        full = self._state.full
+        return None if full is None else QueueFull(full, self._state.retry_after)
 
     @property
     def retry_after(self) -> int:
