@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-from engines.base import Engine, Status
+from engines.base import Engine
 from engines.host import EngineHost, Guest
+from loading import until_loaded
 
 log = logging.getLogger("qwen_server")
 
-POLL_SECONDS = 0.2
+ACCEPT_AGAIN_SECONDS = 0.2
 RESTART_SECONDS = 1.0
 # When a front's own time to drain is over, it still says so to those who wait.
 LAST_SECONDS = 10.0
@@ -105,13 +106,8 @@ class Fronts:
 
     async def _watch(self) -> None:
         """Say when the engine is ready; stop when it can't be used."""
-        while self._engine.status not in {Status.HEALTHY, Status.FAILED}:
-            await asyncio.sleep(POLL_SECONDS)
-        if self._engine.status is Status.FAILED:
-            log.error("%s", self._engine.failure)
+        if not await until_loaded(self._engine):
             self._stop.set()
-        else:
-            log.info("healthy: %s on %s", self._engine.info.model, self._engine.info.device)
 
     # --- the processes -----------------------------------------------------------------------------------------------
 
@@ -164,7 +160,7 @@ class Fronts:
                 connection, _ = await loop.sock_accept(listening)
             except OSError as error:  # no file descriptors are left, say
                 log.error("a connection can't be accepted: %s", error.strerror)  # noqa: TRY400 - a stack says nothing here
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
             with connection:
                 self._hand(connection)

@@ -27,6 +27,7 @@ from api_docs import (
 from engines.base import Engine, Status
 from engines.choice import make_engine
 from intake import Patience, accept, in_time, patience, read_json, while_connected
+from loading import until_loaded
 from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
 from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
 from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
@@ -40,7 +41,6 @@ log = logging.getLogger("qwen_server")
 
 VERSION = "0.1.0"
 GIB = 1024**3
-POLL_SECONDS = 0.2
 RETRY_HEALTH = "5"
 
 HEALTH_503: dict[str, Any] = {"model": Health, "description": "Loading, degraded or draining"}
@@ -107,15 +107,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _watch_loading(app: FastAPI) -> None:
     """Say when the server is healthy; stop it when the model can't be loaded."""
     engine: Engine = app.state.engine
-    while engine.status not in {Status.HEALTHY, Status.FAILED}:  # degraded is one of several GPUs, before the others
-        await asyncio.sleep(POLL_SECONDS)
-    if engine.status is Status.FAILED:
+    if not await until_loaded(engine):
         app.state.failure = engine.failure
-        log.error("%s", engine.failure)
         if app.state.stop_on_failure:
             signal.raise_signal(signal.SIGTERM)
-        return
-    log.info("healthy: %s on %s", engine.info.model, engine.info.device)
 
 
 Body = Annotated[Any, Depends(read_json)]

@@ -35,14 +35,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics_sum": set(),
     "draining": {"connections", "engines", "settings"},
     "front": {"draining", "engines", "lifeline", "logs", "process_name", "settings"},
-    "fronts": {"engines"},
+    "loading": {"engines"},
+    "fronts": {"engines", "loading"},
     "process": {
         "draining", "engines", "front", "fronts", "lifeline", "logs", "metrics_sum", "qwen_shots", "settings",
         "telemetry",
     },
     "server": {
-        "analyzer", "api_docs", "engines", "intake", "problems", "process", "qwen_shots", "request_log", "security",
-        "settings", "telemetry", "wire",
+        "analyzer", "api_docs", "engines", "intake", "loading", "problems", "process", "qwen_shots", "request_log",
+        "security", "settings", "telemetry", "wire",
     },
     "deploy": {"engines", "logs", "model_loader", "process", "qwen_shots", "server", "settings"},
 }  # fmt: skip
