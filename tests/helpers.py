@@ -124,13 +124,18 @@ def running_server(environ: Mapping[str, str], port: int, log: Path) -> Iterator
             process.wait(timeout=PATIENCE_SECONDS)
 
 
+def engines_of(pid: int) -> list[psutil.Process]:
+    """The engine processes of a server that has become healthy."""
+    return [child for child in psutil.Process(pid).children() if child.name().startswith("qwen-engine")]
+
+
 @contextmanager
 def engine_standing_still(server: subprocess.Popen[str]) -> Iterator[None]:
     """Nothing that the server's engine has in hand is finished meanwhile, however slow everything else is.
 
     After some 5 s the server ends such an engine, starts another and gives that one the work again.
     """
-    (engine,) = [child for child in psutil.Process(server.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    (engine,) = engines_of(server.pid)
     engine.suspend()
     try:
         yield

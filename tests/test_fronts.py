@@ -16,10 +16,11 @@ import pytest
 from benchmarks.stress.kinds import shot
 from benchmarks.stress.pictures import small_picture
 from benchmarks.stress.raw import Answer, exchange, post_json
+from benchmarks.stress.signals import ask_and
 from benchmarks.stress.target import Target, target
 from metrics_sum import add_up
 from telemetry import Metrics
-from tests.helpers import ROOT, free_port, server_environment, wait_until_healthy
+from tests.helpers import ROOT, engine_standing_still, free_port, server_environment, wait_until_healthy
 
 PLAN = {"seconds": 0.2, "batch_tokens": 8}  # shots: each picture costs one token
 REQUEST = post_json("/analyze", shot(small_picture()))
@@ -34,12 +35,12 @@ def server() -> Iterator[Target]:
 
 
 def fronts_of(server: Target) -> dict[int, int]:
-    """Process id to how many connections it has, of those that have any."""
+    """Process id to how many connections it has that no client has closed, of those that have any."""
     held = {}
     for child in psutil.Process(server.process.pid).children():
         connections = [each for each in child.net_connections("tcp") if each.laddr.port == server.port]
-        if connections:
-            held[child.pid] = len(connections)
+        if open_ones := sum(each.status == psutil.CONN_ESTABLISHED for each in connections):
+            held[child.pid] = open_ones
     return held
 
 
@@ -59,16 +60,9 @@ def wait_for(what: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-async def ask(server: Target, count: int, then: Callable[[], object] = lambda: None) -> Sequence[Answer]:
-    """Ask at the same time; do something when a batch is with the engine and others wait."""
-    asked = [asyncio.create_task(exchange(server.port, REQUEST)) for _ in range(count)]
-
-    def is_busy() -> bool:
-        return server.count("qwen_queue_shots") > 0 < server.count("qwen_stage_seconds_count", stage="wait")
-
-    await asyncio.to_thread(wait_for, is_busy)
-    then()
-    return await asyncio.gather(*asked)
+async def ask(server: Target, count: int) -> Sequence[Answer]:
+    """Ask at the same time."""
+    return await asyncio.gather(*(exchange(server.port, REQUEST) for _ in range(count)))
 
 
 def test_connections_are_shared_out_and_counted_together(server: Target) -> None:
@@ -83,7 +77,16 @@ def test_connections_are_shared_out_and_counted_together(server: Target) -> None
 
 
 def test_one_queue_for_all(server: Target) -> None:
-    answers = asyncio.run(ask(server, 160))
+    def is_full() -> bool:
+        return server.count("qwen_requests_total", route="/analyze", status="503") > 0
+
+    async def ask_too_much() -> Sequence[Answer]:
+        with engine_standing_still(server.process):
+            asked = asyncio.ensure_future(ask(server, 160))
+            await asyncio.to_thread(wait_for, is_full)
+        return await asked
+
+    answers = asyncio.run(ask_too_much())
     refused = [answer for answer in answers if answer.status == 503]
     assert {answer.status for answer in answers} == {200, 503}
     assert len(answers) - len(refused) >= 60
@@ -92,36 +95,40 @@ def test_one_queue_for_all(server: Target) -> None:
 
 
 def test_a_stop_answers_what_was_accepted(server: Target) -> None:
-    answers = asyncio.run(ask(server, 24, server.process.terminate))
+    answers = asyncio.run(ask_and(server, server.process.terminate))
     assert [answer.status for answer in answers] == [200] * 24
     assert server.process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_front_that_is_killed_takes_its_own_connections_only(server: Target) -> None:
-    killed: list[int] = []
+    killed: dict[int, int] = {}
 
     def kill() -> None:
-        killed.append(min(fronts_of(server)))
-        psutil.Process(killed[0]).kill()
+        held = fronts_of(server)
+        front = min(held, key=lambda each: held[each])
+        killed[front] = held[front]
+        psutil.Process(front).kill()
 
-    answers = asyncio.run(ask(server, 24, kill))
+    answers: Sequence[Answer] = asyncio.run(ask_and(server, kill))
     statuses = sorted(answer.status for answer in answers)
     assert statuses == [0] * statuses.count(0) + [200] * statuses.count(200)
     assert 0 < statuses.count(0) <= 12
+    assert [statuses.count(0)] == list(killed.values())
     wait_for(lambda: server.count("qwen_queue_shots") == 0)
     answers = asyncio.run(ask(server, 24))
     assert [answer.status for answer in answers] == [200] * 24
     assert "starting it again" in server.log.read_text()
-    assert killed[0] not in {child.pid for child in psutil.Process(server.process.pid).children()}
+    assert not killed.keys() & {child.pid for child in psutil.Process(server.process.pid).children()}
 
 
 def test_who_goes_away_leaves_the_queue(server: Target) -> None:
     async def leave() -> None:
-        asked = [asyncio.create_task(exchange(server.port, REQUEST)) for _ in range(40)]
-        await asyncio.to_thread(wait_for, lambda: server.count("qwen_queue_shots") > 8)
-        for each in asked:
-            each.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        with engine_standing_still(server.process):
+            asked = [asyncio.create_task(exchange(server.port, REQUEST)) for _ in range(40)]
+            await asyncio.to_thread(wait_for, lambda: server.count("qwen_queue_shots") > 8)
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     asyncio.run(leave())
     wait_for(lambda: server.count("qwen_queue_shots") == 0)
@@ -131,7 +138,7 @@ def test_who_goes_away_leaves_the_queue(server: Target) -> None:
 def test_the_engine_dies_and_comes_back(server: Target) -> None:
     asyncio.run(exchange(server.port, REQUEST))
     (engine,) = server.engines()
-    answers = asyncio.run(ask(server, 16, engine.kill))
+    answers = asyncio.run(ask_and(server, engine.kill, 16))
     assert [answer.status for answer in answers] == [200] * 16
     wait_until_healthy(server.url, server.process)
     assert server.count("qwen_engines_lost_total") == 1

@@ -31,7 +31,7 @@ def _terminate(times: int) -> Bar:
     wrong = []
     for number in range(times):
         with target(PLAN) as server:
-            answers = asyncio.run(_ask_and(server, server.process.terminate))
+            answers = asyncio.run(ask_and(server, server.process.terminate))
             code = server.process.wait(PATIENCE_SECONDS)
         wrong += [f"{number}: {answer.status}" for answer in answers if answer.status != 200]
         wrong += [f"{number}: exit code {code}"] if code else []
@@ -41,7 +41,7 @@ def _terminate(times: int) -> Bar:
 def _kill_engine() -> list[Bar]:
     with target(PLAN) as server:
         (engine,) = server.engines()
-        answers = asyncio.run(_ask_and(server, partial(_kill, engine)))
+        answers = asyncio.run(ask_and(server, partial(_kill, engine)))
         began = time.monotonic()
         wait_until_healthy(server.url, server.process)
         took = time.monotonic() - began
@@ -55,7 +55,7 @@ def _kill_engine() -> list[Bar]:
 def _kill_server() -> list[Bar]:
     with target(PLAN) as server:
         engines = server.engines()
-        answers = asyncio.run(_ask_and(server, server.process.kill))
+        answers = asyncio.run(ask_and(server, server.process.kill))
         server.process.wait(PATIENCE_SECONDS)
         _, alive = psutil.wait_procs(engines, timeout=PATIENCE_SECONDS)
     with target(PLAN) as server:
@@ -73,18 +73,23 @@ def _kill(engine: psutil.Process) -> None:
         engine.kill()
 
 
-def _in_hand(server: Target) -> bool:
-    accepted = server.count("qwen_stage_seconds_count", stage="receive") >= CLIENTS
+def _received(server: Target) -> float:
+    return server.count("qwen_stage_seconds_count", stage="receive")
+
+
+def _in_hand(server: Target, received: float) -> bool:
+    accepted = _received(server) >= received
     return accepted and server.count("qwen_stage_seconds_count", stage="wait") > 0 < server.count("qwen_queue_shots")
 
 
-async def _ask_and(server: Target, do: Callable[[], object]) -> list[Answer]:
+async def ask_and(server: Target, do: Callable[[], object], count: int = CLIENTS) -> list[Answer]:
     """Send requests, do something when all are accepted and a batch is in the engine's hands; the answers."""
     request = post_json("/analyze", shot(small_picture()))
+    received = _received(server) + count
     with engine_standing_still(server.process):
-        asked = [asyncio.create_task(exchange(server.port, request)) for _ in range(CLIENTS)]
+        asked = [asyncio.create_task(exchange(server.port, request)) for _ in range(count)]
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not await asyncio.to_thread(_in_hand, server):
+        while not await asyncio.to_thread(_in_hand, server, received):
             assert time.monotonic() < deadline, "no batch came into the engine's hands"
             await asyncio.sleep(0.02)
         do()

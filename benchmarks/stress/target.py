@@ -16,7 +16,7 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.helpers import AUTH, ROOT, free_port, server_environment, wait_until_healthy
+from tests.helpers import AUTH, ROOT, engines_of, free_port, server_environment, wait_until_healthy
 
 MIB = 2**20
 START_SECONDS = 900  # a large model from a slow disk, or a busy machine
@@ -80,8 +80,7 @@ class Target:
 
     def engines(self) -> list[psutil.Process]:
         """The engine processes."""
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if child.name().startswith("qwen-engine")]
+        return engines_of(self.process.pid)
 
 
 @contextmanager
