@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ HERE = Path(__file__).parent
 WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.json"]
 
 INDEX = "model.safetensors.index.json"
+READ_BYTES = 2**26
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 # Each line: what the files are for, and the sets of files of which one must be there.
@@ -103,6 +107,26 @@ def weight_files(folder: Path) -> list[Path]:
     except (ValueError, KeyError, AttributeError):
         raise CannotLoad(f"the file {INDEX} in {folder} is broken") from None
     return [folder / name for name in sorted(names)]
+
+
+def read_ahead(folder: Path) -> threading.Thread:
+    """Have the weights come from the disk while Python imports torch, instead of after it: a cold start is the sooner.
+
+    Returns:
+        The thread that waits for the disk. It ends by itself, whatever it meets: loading tells what is wrong.
+    """
+
+    def read() -> None:
+        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            for file in weight_files(folder):
+                with file.open("rb") as source:
+                    # Into the system's cache and no further: what is there already costs nothing.
+                    while os.sendfile(nowhere.fileno(), source.fileno(), None, READ_BYTES):
+                        pass
+
+    thread = threading.Thread(target=read, name="read-ahead", daemon=True)
+    thread.start()
+    return thread
 
 
 def _why_no_weights(folder: Path) -> str:

@@ -192,11 +192,15 @@ def _receive(pipe: Connection) -> Work | None:
 def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     # Here, not above: the server's process imports this module and stays without torch.
     import model_loader
-    from engines.budget import find_room
-    from engines.runner import ModelRunner
 
     began = time.monotonic()
     folder = model_loader.find_files(settings.model.name)
+    if rank == 0:
+        model_loader.read_ahead(folder)
+    # Some seconds on a slow machine.
+    from engines.budget import find_room
+    from engines.runner import ModelRunner
+
     plan = model_loader.make_plan(settings.model, folder)
     loaded = model_loader.load(settings.model, folder, plan, rank)
     loaded_at = time.monotonic()

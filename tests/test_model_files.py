@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from model_files import check_whole, find_files, weight_bytes, weight_files
+from model_files import check_whole, find_files, read_ahead, weight_bytes, weight_files
 from qwen_shots.errors import CannotLoad
 from tests.helpers import BUNDLED, ROOT
 
@@ -101,3 +102,18 @@ def test_memory_goes_by_the_dtype_that_is_loaded(tmp_path: Path) -> None:
     )
     assert weight_bytes(tmp_path, 2) == 15 * 2 + 7 * 4
     assert weight_bytes(tmp_path, 4) == 15 * 4 + 7 * 4
+
+
+def test_weights_are_read_ahead(checkpoint: Path) -> None:
+    def read_bytes() -> int:
+        return int(psutil.Process().io_counters().read_chars)
+
+    before = read_bytes()
+    read_ahead(checkpoint).join()
+    assert read_bytes() - before >= sum(file.stat().st_size for file in weight_files(checkpoint))
+
+
+def test_reading_ahead_leaves_errors_to_loading(checkpoint: Path) -> None:
+    (missing := weight_files(checkpoint)[0]).unlink()
+    missing.mkdir()
+    read_ahead(checkpoint).join()
