@@ -57,6 +57,16 @@ def damaged(folder: Path, damage: Callable[[str, torch.Tensor], torch.Tensor]) -
     return copy
 
 
+def run_interpreted(tests: Path) -> None:
+    """Run tests of kernels in Triton's interpreter, in a process of their own: it decides so when it is imported."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+    ran = subprocess.run(
+        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert " passed" in ran.stdout
+
+
 def encode(picture: NDArray[np.uint8], kind: str = "JPEG") -> str:
     """A picture as it goes over the wire."""
     buffer = io.BytesIO()

@@ -128,7 +128,7 @@ class Qwen2VL:
         x = self._decoder.embed(numbers["ids"])
         x.index_copy_(0, numbers["picture_at"][numbers["token_order"]], pictures)
         self._place_instruction(numbers["shared_at"])
-        return self._decoder.read(_decoder_batch(x, batch.layout, numbers))
+        return self._decoder.read(decoder_batch(x, batch.layout, numbers))
 
     def tell(self, batch: Prepared, hidden: Tensor) -> Told:
         """The labels' chances, and each caption's first token."""
@@ -193,7 +193,8 @@ class Qwen2VL:
         self._decoder.cache[:, at] = self._instruction[:, None]
 
 
-def _decoder_batch(x: Tensor, layout: BatchLayout, numbers: dict[str, Tensor]) -> DecoderBatch:
+def decoder_batch(x: Tensor, layout: BatchLayout, numbers: dict[str, Tensor]) -> DecoderBatch:
+    """What the text side reads: a layout, its numbers on the device by name, and its tokens' vectors `x`."""
     places = numbers["places"].to(torch.int32)
     filled, seen = (numbers[name].to(torch.int32) for name in ("filled", "seen"))
     longest = int(layout.filled.max())

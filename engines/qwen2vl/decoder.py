@@ -155,7 +155,7 @@ class TextDecoder:
         for number, layer in enumerate(self._layers):
             x, normed = fused.add_rms_norm(x, change, layer.norm, self._eps)
             qkv = self._project(layer, normed, angles, self.cache[number], batch.trunk_at)
-            answer = self._see(self.cache[number], qkv, batch).flatten(1)
+            answer = see(self.cache[number], qkv, batch).flatten(1)
             if number == last:
                 x, answer = x[batch.kept], answer[batch.kept]
             x, change = self._work(layer, x, answer)
@@ -199,21 +199,30 @@ class TextDecoder:
         fused.turn(qkv, angles, self._heads + self._kept, cache, places)
         return qkv
 
-    def _see(self, cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:
-        """Attention: trunks over themselves, questions over their trunk and over their own stem and twig."""
-        trunk = batch.trunk_tokens
-        keys, values = cache[:, 0], cache[:, 1]
-        trunks, _ = attend(qkv[:trunk, : self._heads], keys, values, batch.trunks, batch.filled, causal=True)
-        if trunk == len(qkv):
-            return trunks
-        questions, own = qkv[trunk:, : self._heads], qkv[trunk:, self._heads :].index_select(0, batch.keys)
-        of_trunk, trunk_mass = attend(questions, keys, values, batch.asked, batch.seen, causal=False)
-        of_own, own_mass = attend(
-            questions, own[:, : self._kept], own[:, self._kept :], batch.twigs, batch.keyed, causal=True
-        )
-        return torch.cat([trunks, fused.join(of_trunk, trunk_mass, of_own, own_mass)])
-
     def _work(self, layer: Layer, x: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
         """What comes behind attention; the last sum is left to the next norm."""
         x, normed = fused.add_rms_norm(x, F.linear(answer, layer.out), layer.second_norm, self._eps)
         return x, F.linear(fused.silu_times(F.linear(normed, layer.gate_and_up)), layer.down)
+
+
+def see(cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:
+    """A layer's attention: trunks over themselves, questions over their trunk and over their own stem and twig.
+
+    Args:
+        cache: (places, 2, key heads, width): keys and values of the trunks.
+        qkv: (tokens, heads of each, width): queries, keys and values of all tokens.
+        batch: who sees whom.
+
+    Returns:
+        The answers, (tokens, heads, width).
+    """
+    trunk, kept = batch.trunk_tokens, cache.shape[2]
+    heads = qkv.shape[1] - 2 * kept
+    keys, values = cache[:, 0], cache[:, 1]
+    trunks, _ = attend(qkv[:trunk, :heads], keys, values, batch.trunks, batch.filled, causal=True)
+    if trunk == len(qkv):
+        return trunks
+    questions, own = qkv[trunk:, :heads], qkv[trunk:, heads:].index_select(0, batch.keys)
+    of_trunk, trunk_mass = attend(questions, keys, values, batch.asked, batch.seen, causal=False)
+    of_own, own_mass = attend(questions, own[:, :kept], own[:, kept:], batch.twigs, batch.keyed, causal=True)
+    return torch.cat([trunks, fused.join(of_trunk, trunk_mass, of_own, own_mass)])

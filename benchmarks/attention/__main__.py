@@ -1,0 +1,70 @@
+"""The text's attention over a full batch on a GPU, by today's way and by others: `python -m benchmarks.attention`.
+
+Heads as in Qwen2-VL-2B, batches laid out by the server's own code. Every way is recorded as a CUDA graph and replayed.
+A way that is off by more than bfloat16 makes it is marked WRONG; one that doesn't run is listed below its table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+
+from benchmarks import growth, shapes
+from benchmarks.attention.cases import Heads, make_case
+from benchmarks.attention.figures import compare
+from engines.budget import MOST_TOKENS
+from engines.qwen2vl.graphs import Recorder
+from engines.runner import ModelRunner
+from model_loader import LoadedModel
+from settings import load_settings
+
+HEADS = Heads(asking=12, kept=2, width=128)
+GRID = 12, 21
+CAPTION_TOKENS = 24
+ATTRIBUTES = (6, 38)
+WARM, ROUNDS = 3, 20
+
+
+def on_gpu(work: Callable[[], object]) -> float:
+    """Milliseconds of what `work` launches, the host left out."""
+    graph = Recorder().record(work)
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for number in range(WARM + ROUNDS):
+        if number == WARM:
+            began.record()
+        graph.replay()
+    ended.record()
+    torch.cuda.synchronize()
+    del graph
+    torch.cuda.empty_cache()
+    return float(began.elapsed_time(ended)) / ROUNDS
+
+
+def runner_of(loaded: LoadedModel, attributes: int) -> ModelRunner:
+    """What lays batches out for so many attributes."""
+    return ModelRunner(loaded, growth.more(load_settings(environ={}).attributes, attributes), CAPTION_TOKENS)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a table for each number of attributes; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.attention", description=__doc__)
+    parser.add_argument("--tokens", type=int, default=MOST_TOKENS, help="that a batch holds")
+    asked = parser.parse_args(arguments)
+    if not (torch.cuda.is_available() and torch.cuda.is_bf16_supported()):
+        print("needs a GPU with bfloat16", file=sys.stderr)
+        return 2
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
+    loaded = shapes.random_model("tiny", "cpu", torch.float32)
+    like = torch.empty(0, dtype=torch.bfloat16, device="cuda")
+    for attributes in ATTRIBUTES:
+        with torch.inference_mode():
+            case = make_case(runner_of(loaded, attributes), asked.tokens, GRID, HEADS, like)
+            print(f"\n## {attributes} attributes, {case.shots} shots\n\n{compare(case, on_gpu)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,228 @@
+"""Candidates for the text's attention over a batch that is read, as Triton kernels; `benchmarks.attention` times them.
+
+The server doesn't use them: they move to engines/qwen2vl/kernels.py if they win on a GPU, and are deleted if not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+from engines.qwen2vl.attention import Spans
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOG2_E = 1.4426950408889634
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """How a kernel's work is cut.
+
+    Attributes:
+        rows: queries times heads that a program takes at once.
+        keys: that it takes at once.
+        warps: of 32 threads each.
+        stages: blocks of keys on their way at once.
+    """
+
+    rows: int
+    keys: int
+    warps: int
+    stages: int
+
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.keys}, {self.warps} warps, {self.stages} stages"
+
+
+@triton.jit
+def _look(
+    asked, highest, mass, total, slot, sees, length, first, end, scale,
+    KEPT: tl.constexpr, WIDTH: tl.constexpr, KEY_BLOCK: tl.constexpr, ALL_SEE: tl.constexpr,
+):  # fmt: skip
+    """Keys from `first` to `end`. Where all rows see all of them, nothing is hidden."""
+    at, d = tl.arange(0, KEY_BLOCK), tl.arange(0, WIDTH)
+    for start in range(first, end, KEY_BLOCK):
+        place = slot + (start + at)[:, None] * 2 * KEPT * WIDTH + d
+        if ALL_SEE:
+            key, value = tl.load(place), tl.load(place + KEPT * WIDTH)
+        else:
+            inside = (start + at < length)[:, None]
+            key, value = tl.load(place, inside, other=0.0), tl.load(place + KEPT * WIDTH, inside, other=0.0)
+        score = tl.dot(asked, tl.trans(key)) * scale
+        if not ALL_SEE:
+            score = tl.where((start + at)[None, :] < sees[:, None], score, float("-inf"))
+        new = tl.maximum(highest, tl.max(score, 1))
+        weight = tl.exp2(score - new[:, None])
+        old = tl.exp2(highest - new)
+        mass = mass * old + tl.sum(weight, 1)
+        total = tl.dot(weight.to(value.dtype), value, total * old[:, None])
+        highest = new
+    return highest, mass, total
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _attend(
+    query, cache, starts, key_starts, key_lengths, out, masses, query_stride, tokens, scale,
+    HEADS: tl.constexpr, KEPT: tl.constexpr, WIDTH: tl.constexpr,
+    ROWS: tl.constexpr, KEY_BLOCK: tl.constexpr, CAUSAL: tl.constexpr,
+):  # fmt: skip
+    group: tl.constexpr = HEADS // KEPT
+    tile, kept, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    start = tl.load(starts + sequence)
+    count = tl.load(starts + sequence + 1) - start
+    if tile * ROWS >= count * group:
+        return
+    length = tl.load(key_lengths + sequence)
+    slot = cache + tl.load(key_starts + sequence).to(tl.int64) * 2 * KEPT * WIDTH + kept * WIDTH
+    row, d = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    step, head = row // group, kept * group + row % group
+    real = step < count
+    token = start.to(tl.int64) + step
+    asked = tl.load(query + token[:, None] * query_stride + head[:, None] * WIDTH + d, real[:, None], other=0.0)
+    if CAUSAL:
+        sees = tl.minimum(length - count + step + 1, length)
+        all_see = length - count + tile * ROWS // group + 1
+        some_see = tl.minimum(length - count + (tile * ROWS + ROWS - 1) // group + 1, length)
+    else:
+        sees = tl.zeros((ROWS,), tl.int32) + length
+        all_see = length
+        some_see = length
+    whole = all_see // KEY_BLOCK * KEY_BLOCK
+    highest = tl.full((ROWS,), -1e30, tl.float32)
+    mass = tl.zeros((ROWS,), tl.float32)
+    total = tl.zeros((ROWS, WIDTH), tl.float32)
+    highest, mass, total = _look(
+        asked, highest, mass, total, slot, sees, length, 0, whole, scale, KEPT, WIDTH, KEY_BLOCK, True
+    )
+    highest, mass, total = _look(
+        asked, highest, mass, total, slot, sees, length, whole, some_see, scale, KEPT, WIDTH, KEY_BLOCK, False
+    )
+    answer = (total / mass[:, None]).to(out.dtype.element_ty)
+    tl.store(out + (token[:, None] * HEADS + head[:, None]) * WIDTH + d, answer, real[:, None])
+    # Powers were of two; the caller's masses are natural logarithms.
+    tl.store(masses + head * tokens + token, (highest + tl.log2(mass)) * 0.6931471805599453, real)
+
+
+@triton.jit(do_not_specialize=["tokens"])
+def _join_own(
+    cached, cached_mass, qkv, keys, starts, key_starts, out, stride, tokens, scale,
+    HEADS: tl.constexpr, KEPT: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, KEY_BLOCK: tl.constexpr,
+):  # fmt: skip
+    group: tl.constexpr = HEADS // KEPT
+    twig, kept = tl.program_id(0), tl.program_id(1)
+    start, key_start = tl.load(starts + twig).to(tl.int64), tl.load(key_starts + twig)
+    count = (tl.load(starts + twig + 1) - start).to(tl.int32)
+    key_count = tl.load(key_starts + twig + 1) - key_start
+    at, d = tl.arange(0, KEY_BLOCK), tl.arange(0, WIDTH)
+    inside = at < key_count
+    place = tl.load(keys + key_start + at, inside, other=0)
+    source = qkv + place[:, None] * stride + (HEADS + kept) * WIDTH + d
+    key = tl.load(source, inside[:, None], other=0.0)
+    value = tl.load(source + KEPT * WIDTH, inside[:, None], other=0.0)
+    for first in range(0, count * group, ROWS):
+        row = first + tl.arange(0, ROWS)
+        step, head = row // group, kept * group + row % group
+        real = step < count
+        token = start + step
+        asked = tl.load(qkv + token[:, None] * stride + head[:, None] * WIDTH + d, real[:, None], other=0.0)
+        seen = inside[None, :] & (at[None, :] <= key_count - count + step[:, None])
+        score = tl.where(seen, tl.dot(asked, tl.trans(key)) * scale, float("-inf"))
+        highest = tl.max(score, 1)
+        weight = tl.exp(score - highest[:, None])
+        mass = tl.sum(weight, 1)
+        own = tl.dot(weight.to(value.dtype), value) / mass[:, None]
+        share = tl.sigmoid(tl.load(cached_mass + head * tokens + token, real, other=0.0) - highest - tl.log(mass))
+        target = (token[:, None] * HEADS + head[:, None]) * WIDTH + d
+        of_cache = tl.load(cached + target, real[:, None], other=0.0).to(tl.float32)
+        mean = of_cache * share[:, None] + own * (1 - share)[:, None]
+        tl.store(out + target, mean.to(out.dtype.element_ty), real[:, None])
+
+
+def attend_cached(
+    query: Tensor, cache: Tensor, asking: Spans, cached: Spans, tile: Tile, *, causal: bool, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`attention.attend` over keys in the cache. The heads of one key head fill a tile together.
+
+    Args:
+        query: (tokens, heads, width), each token's heads one behind the other.
+        cache: (places, 2, key heads, width): keys and values.
+        asking: where the queries' sequences lie.
+        cached: where the keys' lie, with their lengths.
+        tile: how the work is cut.
+        causal: as `attention.attend`.
+        out: contiguous, where the answers go; None: a new tensor.
+
+    Returns:
+        The answers and their masses, as `attention.attend`.
+    """
+    tokens, heads, width = query.shape
+    kept = cache.shape[2]
+    out = query.new_empty(query.shape) if out is None else out
+    masses = query.new_empty(heads, tokens, dtype=torch.float32)
+    tiles = triton.cdiv(asking.longest * (heads // kept), tile.rows)
+    _attend[(tiles, kept, len(asking.starts) - 1)](
+        query,
+        cache,
+        asking.starts,
+        cached.starts,
+        cached.lengths,
+        out,
+        masses,
+        query.stride(0),
+        tokens,
+        width**-0.5 * LOG2_E,
+        HEADS=heads,
+        KEPT=kept,
+        WIDTH=width,
+        ROWS=tile.rows,
+        KEY_BLOCK=tile.keys,
+        CAUSAL=causal,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    return out, masses
+
+
+def join_own(
+    answer: Tensor, mass: Tensor, qkv: Tensor, keys: Tensor, twigs: Spans, keyed: Spans, tile: Tile, out: Tensor
+) -> Tensor:
+    """What each stem and twig gets from its own keys, joined with what it got from the cache.
+
+    Args:
+        answer: (tokens, heads, width), contiguous: from the cache.
+        mass: (heads, tokens), contiguous: its masses.
+        qkv: (tokens, heads of each, width): the same tokens' queries, keys and values.
+        keys: which tokens each stem and twig sees.
+        twigs: the spans of each stem and twig.
+        keyed: the spans of `keys`.
+        tile: how the work is cut; all keys of a twig are taken at once, more of them than `keys` if need be.
+        out: shaped as `answer`, where the answers go; may be `answer` itself.
+    """
+    tokens, heads, width = answer.shape
+    kept = (qkv.shape[1] - heads) // 2
+    _join_own[(len(twigs.starts) - 1, kept)](
+        answer,
+        mass,
+        qkv,
+        keys,
+        twigs.starts,
+        keyed.starts,
+        out,
+        qkv.stride(0),
+        tokens,
+        width**-0.5,
+        HEADS=heads,
+        KEPT=kept,
+        WIDTH=width,
+        ROWS=tile.rows,
+        KEY_BLOCK=max(tile.keys, triton.next_power_of_2(keyed.longest)),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    return out
