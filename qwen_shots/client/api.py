@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from itertools import count, islice
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from qwen_shots.client.errors import (
     BadAnswer,
+    BadGateway,
     Busy,
     Problem,
     Refused,
@@ -47,6 +49,9 @@ PASSING = frozenset(kind.slug for kind in (Unavailable, EngineLoading, EngineLos
 
 # What a server says to a batch that is too many or too large for it.
 TOO_MUCH = frozenset({413, 422})
+
+# Not every proxy says more than a status.
+GATEWAY = {502: "a proxy gets no answer of the server behind it", 504: "the server behind a proxy is too slow for it"}
 
 # A proxy of the environment has no way to this machine.
 LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
@@ -104,9 +109,12 @@ class ShotClient:
             ServerError: no server answers there, or not this one.
         """
         answer = self._request("GET", "/health")
-        if answer.status_code not in {200, 503}:
-            raise _problem(answer)
-        return _parsed(Health, answer)
+        if answer.status_code == httpx.codes.OK:
+            return _parsed(Health, answer)
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            with suppress(ValidationError):  # a proxy's 503 tells no health
+                return Health.model_validate_json(answer.content)
+        raise _problem(answer)
 
     def analyze(self, shots: Iterable[Shot], *, explain: bool = False) -> Iterator[Answer]:
         """Send any number of shots, a batch at a time.
@@ -144,6 +152,7 @@ class ShotClient:
             Refused: the server does not take the request. Of a batch that it takes in parts, a shot that it refuses
                 has an error instead.
             Busy: it still was busy at the last try, or asks for more patience than MAX_PAUSE_SECONDS.
+            BadGateway: a proxy before it still had no answer of it then.
             ServerFailed: it could not do it.
             Unreachable: no answer came.
             BadAnswer: the answer is not one of this server's, or leaves a shot out.
@@ -217,7 +226,11 @@ class ShotClient:
         raise AssertionError
 
     def _ask(self, body: bytes, *, explain: bool) -> BatchAnalysis | Busy | Unreachable:
-        """Ask once. To analyse a shot twice changes nothing, so a lost connection may be tried again too."""
+        """Ask once.
+
+        A POST, and yet as safe to send again as a GET: an analysis changes nothing on the server and is the same each
+        time. So a lost connection and a proxy's 502 or 504 may be tried again, though the server may have had it.
+        """
         try:
             answer = self._request("POST", "/analyze_batch", body, explain=explain)
         except Unreachable as trouble:
@@ -289,7 +302,7 @@ def _problem(answer: httpx.Response) -> Problem | BadAnswer:
     status = answer.status_code
     if status < 400:
         return BadAnswer(f"the server answered with status {status}; is its address right?")
-    kinds = {401: Unauthorized, 429: Busy, 503: Busy}
+    kinds = {401: Unauthorized, 429: Busy, 503: Busy, 502: BadGateway, 504: BadGateway}
     kind = kinds.get(status) or (Refused if status < 500 else ServerFailed)
     return kind(_problem_body(answer), _retry_after(answer))
 
@@ -300,7 +313,8 @@ def _problem_body(answer: httpx.Response) -> ProblemBody:
     except ValidationError:
         # A proxy's answer, most likely; RFC 9457, section 4.2.1 names it so.
         title = answer.reason_phrase or "Error"
-        detail = f"status {answer.status_code} {title}".strip()
+        why = GATEWAY.get(answer.status_code)
+        detail = f"status {answer.status_code} {title}" + (f": {why}" if why else "")
         return ProblemBody(type="about:blank", title=title, status=answer.status_code, detail=detail, request_id="")
 
 

@@ -17,6 +17,7 @@ QwenShotsError
           + Unauthorized    401: the key
           + Refused         the other 4xx: the request
           + Busy            429, 503: try again later
+          |   + BadGateway  502, 504: a proxy stands before the server, and has no answer of it
           + ServerFailed    the other 5xx
 """
 
@@ -150,6 +151,13 @@ class Busy(Problem):
 
     slug = "busy"
     title = "The server is busy"
+
+
+class BadGateway(Busy):
+    """502 or 504: a proxy stands before the server, and the server is away or too slow for it. Try again later."""
+
+    slug = "bad-gateway"
+    title = "The server behind a proxy is away"
 
 
 class ServerFailed(Problem):

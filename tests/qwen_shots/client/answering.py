@@ -30,7 +30,8 @@ class AnsweringServer:
         delay: seconds before each answer.
         before: is told the shots of a request before it is answered, and may wait.
         dies_after: how many requests are answered at all.
-        busy: how many requests get a 503 first.
+        busy: how many requests get `busy_status` first.
+        busy_status: 503, or what a proxy says.
         status: of every answer, where it is not 200.
     """
 
@@ -43,6 +44,7 @@ class AnsweringServer:
         self.before: Callable[[list[int]], object] = lambda _: None
         self.dies_after: float = math.inf
         self.busy = 0
+        self.busy_status = 503
         self.status = 200
         self._turn = threading.Lock()
         ours = self
@@ -58,7 +60,7 @@ class AnsweringServer:
                     self.close_connection = True
                 elif ours.busy > 0:
                     ours.busy -= 1
-                    self._send(503, _problem(503), {"Retry-After": "0"})
+                    self._send(ours.busy_status, _problem(ours.busy_status), {"Retry-After": "0"})
                 elif ours.status != 200:
                     self._send(ours.status, _problem(ours.status), {})
                 else:
@@ -68,7 +70,10 @@ class AnsweringServer:
 
             def do_GET(self) -> None:
                 health = {"status": "healthy", "model": "m", "device": "cpu", "gpu_count": 0, "gpu_memory_total": None}
-                self._send(200, health, {})
+                if ours.status == 200:
+                    self._send(200, health, {})
+                else:
+                    self._send(ours.status, "a proxy's page", {})
 
             def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
                 data = json.dumps(body).encode()

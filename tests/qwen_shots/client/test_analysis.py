@@ -19,7 +19,16 @@ from qwen_shots.client.ahead import Ahead, Aside
 from qwen_shots.client.analysis import FilmRun, Prepared, analyze, analyze_async
 from qwen_shots.client.api import ShotClient
 from qwen_shots.client.describe import describe
-from qwen_shots.client.errors import Busy, CannotStore, FilmCutShort, OtherFilm, ServerError, Unauthorized, Unreachable
+from qwen_shots.client.errors import (
+    BadGateway,
+    Busy,
+    CannotStore,
+    FilmCutShort,
+    OtherFilm,
+    ServerError,
+    Unauthorized,
+    Unreachable,
+)
 from qwen_shots.client.shots import find_shots
 from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_store
 from qwen_shots.client.writer import Answered, StoreWriter
@@ -142,9 +151,35 @@ def test_a_failed_shot_is_told_and_tried_again_only_when_asked_to(
     assert stored(tmp_path)[1].analysed
 
 
-def test_a_busy_server_is_waited_for(film: Path, server: AnsweringServer) -> None:
-    server.busy = 3
-    assert all(shot.analysed for shot in analyze(film, server.url, key=KEY))
+@pytest.mark.parametrize("status", [503, 502, 504])
+def test_a_busy_server_and_one_that_is_away_behind_a_proxy_are_waited_for(
+    film: Path, server: AnsweringServer, status: int
+) -> None:
+    async def asynchronous() -> list[ShotRecord]:
+        return [shot async for shot in analyze_async(film, server.url, key=KEY)]
+
+    def synchronous() -> list[ShotRecord]:
+        return list(analyze(film, server.url, key=KEY))
+
+    for shots_of in (synchronous, lambda: asyncio.run(asynchronous())):
+        server.busy, server.busy_status = 3, status
+        assert sum(shot.analysed for shot in shots_of()) == COUNT
+        assert server.busy == 0
+
+
+def test_a_server_that_stays_away_behind_a_proxy_loses_nothing(
+    film: Path, server: AnsweringServer, tmp_path: Path
+) -> None:
+    """Its shots have not failed: the same call goes on with them."""
+    server.status = 502
+    with (
+        ShotClient(server.url, KEY, retries=1, sleep=lambda _: None) as client,
+        pytest.raises(BadGateway),
+        FilmRun(film, client, tmp_path) as run,
+    ):
+        list(run.answers())
+    server.status = 200
+    assert all(shot.analysed and shot.attempts == 1 for shot in analyze(film, server.url, key=KEY, folder=tmp_path))
 
 
 def test_a_dead_server_loses_nothing(film: Path, server: AnsweringServer, tmp_path: Path) -> None:

@@ -20,7 +20,16 @@ import uvicorn
 
 from qwen_shots import schemas
 from qwen_shots.client.api import MAX_PAUSE_SECONDS, ShotClient
-from qwen_shots.client.errors import BadAnswer, Busy, Problem, Refused, ServerFailed, Unauthorized, Unreachable
+from qwen_shots.client.errors import (
+    BadAnswer,
+    BadGateway,
+    Busy,
+    Problem,
+    Refused,
+    ServerFailed,
+    Unauthorized,
+    Unreachable,
+)
 from qwen_shots.client.shots import find_shots
 from qwen_shots.client.wire import wire_shots
 from qwen_shots.errors import InvalidInput
@@ -221,7 +230,8 @@ def problem(status: int, **headers: str) -> Script:
 
 
 def plain(status: int, body: bytes = b"<html>", **headers: str) -> Script:
-    return lambda _: (status, headers, body)
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: (status, names, body)
 
 
 def captions(client: ShotClient, count: int) -> list[str]:
@@ -252,6 +262,24 @@ def test_a_retry_after_that_says_nothing(text: str) -> None:
     with told as client:
         assert captions(client, 1) == ["shot 0"]
     assert told.waits == [1]
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_with_no_server_behind_it_is_asked_again(status: int) -> None:
+    told = Told(plain(status), plain(status, Retry_After="7"), rows())
+    with told as client:
+        assert captions(client, 2) == ["shot 0", "shot 1"]
+    assert told.requests == [[0, 1]] * 3
+    assert told.waits == [1, 7]
+
+
+@pytest.mark.parametrize(("status", "words"), [(502, "no answer of the server behind"), (504, "too slow")])
+def test_a_proxy_with_no_server_behind_it_for_too_long(status: int, words: str) -> None:
+    told = Told(plain(status))
+    with told as client, pytest.raises(BadGateway, match=f"{status} .*{words}") as caught:
+        captions(client, 1)
+    assert told.waits == [1, 2, 4]
+    assert isinstance(caught.value, Busy)  # whoever tries again later need not know of proxies
 
 
 def test_patience_ends() -> None:
@@ -313,7 +341,7 @@ def test_a_shot_that_is_too_large_costs_no_other() -> None:
     [
         (problem(500), ServerFailed, "the detail"),
         (problem(415), Refused, "the detail"),
-        (plain(502), ServerFailed, "502"),
+        (plain(501), ServerFailed, "501"),
         (plain(404), Refused, "404"),
         (plain(302, Location="http://127.0.0.1:9/"), BadAnswer, "302"),
         (lambda _: (200, {"Content-Encoding": "gzip"}, b"<html>"), BadAnswer, "can't be decoded"),

@@ -174,6 +174,19 @@ def test_no_server(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no server can be reached" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [(502, "no answer of the server"), (503, "status 503"), (504, "too slow")]
+)
+def test_a_proxy_with_no_server_behind_it(
+    server: AnsweringServer, capsys: pytest.CaptureFixture[str], status: int, words: str
+) -> None:
+    """Asked once: somebody wants to know now."""
+    server.status = status
+    for command in ("ping", "status"):
+        assert main(["server", command, "--server", server.url]) == 5
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
 PATIENT = """
 import sys
 from qwen_shots.client import ahead, analysis
