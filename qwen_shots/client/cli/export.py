@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from qwen_shots.client.cli.exits import OK
 from qwen_shots.client.cli.files import write_whole
-from qwen_shots.client.cli.folder import Answers, add_folder, add_selection, read_answers, tell, wanted_of
+from qwen_shots.client.cli.folder import StoredFilm, add_folder, add_selection, read_answers, tell, wanted_of
 from qwen_shots.client.exports.cutlist import SELECTION_START, CutList, film_cuts, selected_cuts, timebase_of
 from qwen_shots.client.exports.edl import to_edls
 from qwen_shots.client.exports.fcpxml import to_fcpxml
@@ -96,7 +96,7 @@ def _writer(file: Path) -> Writer:
     raise InvalidInput(f"{file.name} ends in none of {', '.join(WRITERS)}")
 
 
-def _export(answers: Answers, options: argparse.Namespace) -> Export:
+def _export(answers: StoredFilm, options: argparse.Namespace) -> Export:
     base = timebase_of(answers.film, drop=options.drop_frame)
     wanted = wanted_of(options)
     if wanted == Wanted():

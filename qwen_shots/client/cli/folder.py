@@ -16,8 +16,8 @@ from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_stor
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a folder knows.
+class StoredFilm:
+    """What a folder knows of its film.
 
     Attributes:
         film: the film.
@@ -53,7 +53,7 @@ def wanted_of(options: argparse.Namespace) -> Wanted:
     return Wanted(options.by, options.top, options.where, options.until)
 
 
-def read_answers(folder: Path) -> Answers:
+def read_answers(folder: Path) -> StoredFilm:
     """Read a folder; what is missing yet is told.
 
     Raises:
@@ -67,7 +67,7 @@ def read_answers(folder: Path) -> Answers:
                 raise NoStore(f"{folder} holds several films; name one: {', '.join(films)}") from None
         raise error from None
     with store:
-        answers = Answers(store.film, store.shots(), store.complete)
+        answers = StoredFilm(store.film, store.shots(), store.complete)
     analysed = sum(shot.analysed for shot in answers.shots)
     if not any(shot.attempts for shot in answers.shots):
         raise NoStore(f"no shot in {folder} has an answer yet; `qwen-shots analyze` goes on where it stopped")
