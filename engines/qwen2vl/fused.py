@@ -5,6 +5,7 @@ All of them may work in place: what goes in is not used again.
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger("qwen_server")
 
 VISION_EPS = 1e-6
 
@@ -31,8 +34,24 @@ def _kernels() -> Any:
 
 @lru_cache(maxsize=1)
 def has_triton() -> bool:
-    """Whether kernels can be built here."""
-    return find_spec("triton") is not None
+    """Whether kernels can be built for this process's GPU. Tried once; plain torch is slower and works as well."""
+    return find_spec("triton") is not None and launches(torch.zeros(1, device="cuda"))
+
+
+def launches(number: Tensor) -> bool:
+    """Whether a kernel runs on this number. Triton compiles its way to the driver in C, here."""
+    try:
+        _kernels().quick_gelu(number)
+    except Exception as error:  # of Triton, of the compiler, of the disk: the answer is the same
+        log.warning(
+            "the GPU's kernels can't be built here, so slower steps of torch take their place (%s: %s). They need a C "
+            "compiler and Python's headers (on Debian and Ubuntu: apt-get install gcc python3-dev), and a folder that "
+            "can be written (TRITON_CACHE_DIR)",
+            type(error).__name__,
+            error,
+        )
+        return False
+    return True
 
 
 def _fuses(x: Tensor) -> bool:

@@ -14,6 +14,7 @@ import promql_parser
 import pytest
 import yaml
 
+from qwen_shots import errors
 from settings import Settings
 from telemetry import Metrics
 from tests.helpers import ROOT
@@ -74,6 +75,29 @@ def test_the_image_holds_what_the_server_imports(tmp_path: Path) -> None:
     code = f"import {', '.join(rooms)}, engines.local, engines.runner, scripts.healthy"
     run(sys.executable, "-c", f"{code}; server.create_app(settings.load_settings())", cwd=tmp_path)
     assert (tmp_path / "deploy/ray_app.py").exists()
+
+
+def test_the_image_can_build_the_gpus_kernels_and_keep_them() -> None:
+    last = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+    assert "gcc libc6-dev" in last
+    (kept,) = re.findall(r"TRITON_CACHE_DIR=(\S+)", last)
+    (volume,) = re.findall(r"^VOLUME (\S+)$", last, re.MULTILINE)
+    # The rest of the container is read-only, and what lies on docker's tmpfs can't be run.
+    assert Path(volume) in Path(kept).parents
+    assert f"models:{volume}" in (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    assert f"mountPath: {volume}" in (DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")
+
+
+def test_the_alerts_are_those_that_the_page_tells_of() -> None:
+    alerts = yaml.safe_load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))
+    names = [rule["alert"] for group in alerts["groups"] for rule in group["rules"]]
+    page = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    assert re.findall(r"^- \*\*(\w+)\*\*", page, re.MULTILINE) == names
+
+
+def test_the_alerts_ask_for_outcomes_that_there_are() -> None:
+    asked = set(re.findall(r'outcome=~"([^"]+)"', (DEPLOY / "alerts.yml").read_text(encoding="utf-8"))[0].split("|"))
+    assert asked <= {getattr(error, "slug", None) for error in vars(errors).values()}
 
 
 def test_the_build_sees_what_it_copies() -> None:

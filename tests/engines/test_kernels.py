@@ -5,11 +5,14 @@ What only a GPU shows (that they can be compiled, and are fast) is left to `test
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
+from engines.qwen2vl import fused
 from tests.helpers import run_interpreted
 
 TESTS = Path(__file__).with_name("interpreted_kernels.py")
@@ -18,3 +21,10 @@ TESTS = Path(__file__).with_name("interpreted_kernels.py")
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which there is for Linux alone")
 def test_kernels_say_what_plain_torch_says() -> None:
     run_interpreted(TESTS)
+
+
+def test_where_none_can_be_built_a_warning_says_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "qwen_server"):
+        assert not fused.launches(torch.zeros(1))  # not on a GPU: Triton fails, whatever the machine has
+    (record,) = caplog.records
+    assert "gcc python3-dev" in record.message
