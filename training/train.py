@@ -185,7 +185,10 @@ class Trainer:
             "step": self.step,
             "curves": self.curves,
         }
-        torch.save(state, file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half_written = file.with_name(f"{file.name}.new")  # a part that is ended here does not cost the one before
+        torch.save(state, half_written)
+        half_written.replace(file)
 
     def restore(self, file: Path) -> None:
         """Go on where a part stopped."""

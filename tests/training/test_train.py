@@ -24,11 +24,13 @@ def steps(trainer: Trainer, count: int) -> None:
 def test_goes_on_where_it_stopped(tmp_path: Path) -> None:
     whole = Trainer(PLAN, "cpu")
     steps(whole, 1)
-    whole.store(tmp_path / "state.pt")
+    state = tmp_path / "not/yet/there/state.pt"
+    whole.store(state)
+    assert list(state.parent.iterdir()) == [state]
     before = {name: weights.clone() for name, weights in whole.model.state_dict().items()}
     steps(whole, 1)
     resumed = Trainer(PLAN, "cpu")
-    resumed.restore(tmp_path / "state.pt")
+    resumed.restore(state)
     assert resumed.step == 1
     steps(resumed, 1)
     for name, weights in whole.model.state_dict().items():
