@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Sequence
 
 from engines.base import EngineInfo, NoObserver, Observer, ShotPictures, ShotReading, Status
 from engines.pixels import fit_shot, token_count
@@ -181,9 +182,15 @@ class LocalEngine:
             await asyncio.gather(*tasks, return_exceptions=True)
             # Whatever went wrong, nobody may wait for ever. Not before all lanes have ended: one that still waits for
             # shots would hand these to the engine that has just been lost.
-            for batch in held:
-                self._queue.give_back(batch)
+            self._give_back(held)
         raise EngineLost("the engine process ended")
+
+    def _give_back(self, held: Sequence[list[Pending]]) -> None:
+        """Only the batch that came first was being looked at: those behind it did no harm."""
+        for batch in held[:1]:
+            self._queue.give_back(batch)
+        for batch in held[1:]:
+            self._queue.put_back(pending for pending in batch if not pending.answer.done())
 
     async def _serve(self, replica: Replica, budget: int, held: list[list[Pending]]) -> None:
         """Hand the replica batches until it is lost, whenever it is this lane's turn; `held` are those in hand."""
@@ -193,7 +200,7 @@ class LocalEngine:
             held.append(batch)
             tokens = sum(pending.tokens for pending in batch)
             began = time.monotonic()
-            answers = await replica.run([pending.shot for pending in batch], tokens)
+            answers = await replica.run([pending.shot for pending in batch], tokens, alone=batch[0].suspect)
             held.remove(batch)
             for pending, answer in zip(batch, answers, strict=True):
                 pending.settle(answer)

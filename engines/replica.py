@@ -104,15 +104,26 @@ class Replica:
             self._has_turn.remove(number)
             self._turn.release()
 
-    async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
+    async def run(self, shots: Sequence[ShotPictures], tokens: int, *, alone: bool = False) -> tuple[Answer, ...]:
         """Look at one batch, of so many tokens, when it is its turn.
+
+        Args:
+            shots: of the batch.
+            tokens: of all of them.
+            alone: the process has no other batch meanwhile, so that none but this one can end it.
 
         Raises:
             EngineLost: the process died before it answered, or was ended because it did not answer in time.
         """
         try:
             with anyio.fail_after(BATCH_SECONDS):  # not `asyncio.wait_for`, as in `start`
-                return await self._exchange(shots, tokens, has_turn=True)
+                if not alone:
+                    return await self._exchange(shots, tokens, has_turn=True)
+                while others := [other for other in self._waiting.values() if not other.done()]:
+                    await asyncio.wait(others)
+                answers = await self._exchange(shots, tokens)
+                self._turn.release()  # not before, however hungry it is
+                return answers
         except TimeoutError:
             log.error("%s did not answer within %.0f s and is ended", self._process.name, BATCH_SECONDS)  # noqa: TRY400
             self._process.kill()

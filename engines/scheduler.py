@@ -14,7 +14,7 @@ from engines.base import NoObserver, Observer, ShotPictures, ShotReading
 from engines.stations import Answer
 from qwen_shots.errors import EngineLost, QueueFull, QwenShotsError
 
-# A shot that was in hand when an engine died is tried once more; one that kills two engines is to blame itself.
+# A shot that was under way when an engine died is tried once more, alone; one that kills two is to blame itself.
 MAX_TRIES = 2
 
 # Weight of the newest measurement in the moving average of seconds a shot.
@@ -36,6 +36,11 @@ class Pending:
     answer: asyncio.Future[ShotReading]
     tries: int = field(default=0)
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it, or one beside it, may have ended an engine: it goes alone."""
+        return self.tries > 0
 
     def settle(self, answer: Answer) -> None:
         """Give the waiter its answer; nothing to do where it has gone away."""
@@ -107,7 +112,7 @@ class ShotQueue:
         return answer
 
     async def take(self, budget: int) -> list[Pending]:
-        """Wait for shots, then take as many as the budget of tokens holds, at least one."""
+        """Wait for shots, then take as many as the budget of tokens holds, at least one; a suspect by itself."""
         while True:
             if batch := self._take_now(budget):
                 return batch
@@ -119,17 +124,17 @@ class ShotQueue:
         while self._waiting:
             pending = self._waiting[0]
             gone = pending.answer.done()  # its client went away just now
-            if batch and not gone and pending.tokens > budget:
+            if batch and not gone and (pending.suspect or pending.tokens > budget):
                 break
             self._leave(pending)
             if not gone:
-                budget -= pending.tokens
+                budget = 0 if pending.suspect else budget - pending.tokens
                 self._observer.waited(time.monotonic() - pending.since)
                 batch.append(pending)
         return batch
 
     def give_back(self, batch: Iterable[Pending]) -> None:
-        """Let shots of a lost engine wait again, each in its old place; those tried before get the error."""
+        """Let shots that a lost engine had under way wait again, each in its old place; suspects get the error."""
         again = []
         for pending in batch:
             pending.tries += 1

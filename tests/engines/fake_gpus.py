@@ -63,7 +63,7 @@ class FakeGpu(NeverLost):
         """One batch after another."""
         await self._turn.acquire()
 
-    async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
+    async def run(self, shots: Sequence[ShotPictures], tokens: int, *, alone: bool = False) -> tuple[Answer, ...]:
         """The same answer for each shot, when the work is done."""
         await self._work(self._rank, len(shots))
         self._turn.release()

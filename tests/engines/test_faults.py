@@ -22,6 +22,7 @@ from tests.engines.faulty import Plan
 from tests.helpers import PATIENCE_SECONDS
 
 SHOT = ShotPictures((np.zeros((SIDE, SIDE, 3), np.uint8),))
+MARKED = ShotPictures((np.full((SIDE, SIDE, 3), 255, np.uint8),))
 
 Scenario = Callable[[LocalEngine], Coroutine[None, None, None]]
 
@@ -66,6 +67,19 @@ def test_a_fault_at_every_call(
         assert engine.queue_depth == 0
 
     run(settings, monkeypatch, Plan(fault, tmp_path / "calls"), scenario)
+
+
+def test_a_shot_that_ends_every_engine_takes_no_other_along(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shots = [SHOT, SHOT, MARKED, SHOT, SHOT, SHOT, MARKED, SHOT, SHOT]
+
+    async def scenario(engine: LocalEngine) -> None:
+        answers = await asyncio.gather(*map(engine.look, shots), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [EngineLost if shot is MARKED else ShotReading for shot in shots]
+        assert str(answers[2]) == "the engine stopped twice while it held the shot"
+
+    run(settings, monkeypatch, Plan("die", tmp_path / "calls", batch_tokens=4, marked=True), scenario)
 
 
 @pytest.mark.parametrize("fault", ["spin", "hang", "stop"])

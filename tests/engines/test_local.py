@@ -236,7 +236,7 @@ def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -
         async def wait_turn(self) -> None:
             pass
 
-        async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
+        async def run(self, shots: Sequence[ShotPictures], tokens: int, *, alone: bool = False) -> tuple[Answer, ...]:
             raise MemoryError
 
     async def scenario() -> None:
@@ -252,6 +252,35 @@ def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -
     asyncio.run(scenario())
 
 
+def test_only_the_batch_that_was_under_way_is_suspected(settings: Settings) -> None:
+    class DiesWithTwo(NeverLost):
+        """Takes two batches at once, as a GPU does that has most of one behind it."""
+
+        def __init__(self) -> None:
+            self._has_both = asyncio.Event()
+
+        async def wait_turn(self) -> None:
+            pass
+
+        async def run(self, shots: Sequence[ShotPictures], tokens: int, *, alone: bool = False) -> tuple[Answer, ...]:
+            if len(shots) == 1:
+                self._has_both.set()
+            await self._has_both.wait()
+            raise EngineLost("it died")
+
+    async def scenario() -> None:
+        engine = LocalEngine(settings)
+        answers = [engine._queue.put(SHOT, 4) for _ in range(3)]
+        with pytest.raises(EngineLost, match="ended"):
+            await engine._serve_until_lost(DiesWithTwo(), 8)  # type: ignore[arg-type]
+        assert [pending.suspect for pending in engine._queue._waiting] == [True, True, False]
+        assert not any(answer.done() for answer in answers)
+        engine._queue.fail_all(EngineLost("enough"))
+        await asyncio.gather(*answers, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
 def test_shots_of_a_lost_engine_do_not_go_back_to_it(settings: Settings) -> None:
     handed: list[int] = []
 
@@ -261,7 +290,7 @@ def test_shots_of_a_lost_engine_do_not_go_back_to_it(settings: Settings) -> None
         async def wait_turn(self) -> None:
             pass
 
-        async def run(self, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
+        async def run(self, shots: Sequence[ShotPictures], tokens: int, *, alone: bool = False) -> tuple[Answer, ...]:
             handed.append(len(shots))
             await asyncio.sleep(0.05)
             raise EngineLost("it died")

@@ -21,7 +21,7 @@ from engines.local import LocalEngine
 from engines.messages import receive
 from engines.replica import Replica
 from engines.watchdog import Spent
-from engines.worker import Answers, Ready
+from engines.worker import Answers, Hungry, Ready
 from qwen_shots.errors import EngineLost
 from settings import Settings
 from tests.engines import faulty
@@ -73,6 +73,32 @@ def test_an_answer_in_the_moment_of_the_loss_keeps_no_lane_alive(settings: Setti
         assert isinstance(serving.exception(), EngineLost)
         assert answer.done() or engine.queue_depth == 1
         answer.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_is_to_be_alone_has_the_process_for_itself(settings: Settings) -> None:
+    async def scenario() -> None:
+        replica = Replica(settings, 0, NoObserver())  # its other end is here
+        assert replica._theirs is not None
+        await replica.wait_turn()
+        first = asyncio.create_task(replica.run([SHOT], 1))
+        assert (await asyncio.to_thread(receive, replica._theirs)).number == 0
+        replica._on_message(Hungry(0))
+        await replica.wait_turn()
+        alone = asyncio.create_task(replica.run([SHOT], 1, alone=True))
+        turn = asyncio.create_task(replica.wait_turn())
+        await asyncio.sleep(0.05)
+        assert not replica._theirs.poll()
+        replica._on_message(Answers(0, (READING,), Spent(0, 0)))
+        assert await first == (READING,)
+        assert (await asyncio.to_thread(receive, replica._theirs)).number == 1
+        replica._on_message(Hungry(1))
+        await asyncio.sleep(0.05)
+        assert not turn.done()
+        replica._on_message(Answers(1, (READING,), Spent(0, 0)))
+        assert await alone == (READING,)
+        await turn
 
     asyncio.run(scenario())
 

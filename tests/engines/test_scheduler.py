@@ -113,8 +113,24 @@ def test_shots_of_a_lost_engine_go_before_those_that_came_later() -> None:
         held = await queue.take(budget=2)
         later = queue.put(until(601.0), 1)
         queue.give_back(held)
-        assert [pending.number for pending in await queue.take(budget=99)] == [0, 1, 2, 3]
+        batches = [await queue.take(budget=99) for _ in range(3)]
+        assert [[pending.number for pending in batch] for batch in batches] == [[0], [1], [2, 3]]
         assert not later.done()
+
+    asyncio.run(scenario())
+
+
+def test_a_suspect_goes_alone_and_in_its_old_place() -> None:
+    async def scenario() -> None:
+        queue = ShotQueue(max_shots=99, max_tokens=1000)
+        answers = [queue.put(SHOT, 1) for _ in range(6)]
+        await queue.take(budget=1)
+        queue.give_back(await queue.take(budget=2))
+        queue.put_back(await queue.take(budget=0))
+        batches = [await queue.take(budget=9) for _ in range(3)]
+        assert [[pending.number for pending in batch] for batch in batches] == [[1], [2], [3, 4, 5]]
+        assert [pending.suspect for batch in batches for pending in batch] == [True, True, False, False, False]
+        assert not any(answer.done() for answer in answers)
 
     asyncio.run(scenario())
 
