@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import io
 import logging
 import os
@@ -21,6 +22,8 @@ from qwen_shots.errors import QwenShotsError
 
 COMMANDS = (analyze, rank, similar, show, export, report, server)
 
+UNKNOWN_SIGNS = "qwen-shots-unknown-signs"
+
 EPILOG = """exit codes: 0 done; 1 some shots failed; 2 the command line or an input is wrong; 3 a film can't be used;
 4 the folder of answers can't; 5 the server can't; 130 Ctrl-C"""
 
@@ -30,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     told = Console(stderr=True)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name goes out as it is, whatever its bytes
+        codecs.register_error(UNKNOWN_SIGNS, _written)
+        sys.stdout.reconfigure(errors=UNKNOWN_SIGNS)
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=told, show_time=False, show_path=False)])
     # What is under way ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -47,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         told.print(Text(f"ERROR: {error.detail}", "red"))
         return exit_code(error)
     return code
+
+
+def _written(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""A sign that the output's encoding lacks: a byte of a file's name goes out as it is, another one as `\u591c`."""
+    assert isinstance(error, UnicodeEncodeError)
+    one = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
+    try:
+        return codecs.lookup_error("surrogateescape")(one)
+    except UnicodeEncodeError:
+        return codecs.backslashreplace_errors(one)
 
 
 def parser() -> argparse.ArgumentParser:

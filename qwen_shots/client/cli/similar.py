@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     found = sorted((shot for shot in shots if shot.number in values), key=lambda shot: -values[shot.number])
     if not found:
         tell("no caption fits")
-    print_shots(found[: options.top], "fit", values, max(values.values(), default=1.0))
+    print_shots(found[: options.top], shots, "fit", values, max(values.values(), default=1.0))
     return OK
 
 

@@ -18,21 +18,25 @@ from qwen_shots.errors import InvalidInput
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def to_csv(shots: Sequence[ShotRecord]) -> str:
+def to_csv(shots: Sequence[ShotRecord], film: Sequence[ShotRecord] = ()) -> str:
     """A header and a row a shot, lines ended as RFC 4180 has it.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    Args:
+        shots: the rows.
+        film: more shots whose attributes are columns, so that a selection has the film's even where it is empty.
     """
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, _columns(shots))
+    writer = csv.DictWriter(buffer, _columns([*film, *shots]))
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in _row(shot).items()} for shot in shots)
     return buffer.getvalue()
 
 
-def to_tsv(shots: Sequence[ShotRecord]) -> str:
+def to_tsv(shots: Sequence[ShotRecord], film: Sequence[ShotRecord] = ()) -> str:
     """The columns of the CSV for `cut`, `sort` and `awk`: a line a shot, a tab between values, nothing quoted."""
-    columns = _columns(shots)
+    columns = _columns([*film, *shots])
     rows = [columns, *([_word(_row(shot).get(name)) for name in columns] for shot in shots)]
     return "".join("\t".join(row) + "\n" for row in rows)
 
@@ -42,7 +46,7 @@ def to_jsonl(shots: Sequence[ShotRecord]) -> str:
     return "".join(f"{json.dumps(_object(shot), ensure_ascii=False)}\n" for shot in shots)
 
 
-def to_parquet(shots: Sequence[ShotRecord]) -> bytes:
+def to_parquet(shots: Sequence[ShotRecord], film: Sequence[ShotRecord] = ()) -> bytes:
     """The columns of the CSV, with types.
 
     Raises:
@@ -54,7 +58,7 @@ def to_parquet(shots: Sequence[ShotRecord]) -> bytes:
     except ModuleNotFoundError:
         raise InvalidInput("Parquet needs pyarrow: pip install pyarrow") from None
     kinds = {name: pa.string() for name in (*TEXTS, ERROR)} | {"shot": pa.int64()}
-    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in _columns(shots)])
+    schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in _columns([*film, *shots])])
     buffer = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist([_row(shot) for shot in shots], schema), buffer)
     return buffer.getvalue()

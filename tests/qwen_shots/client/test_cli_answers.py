@@ -19,6 +19,7 @@ import pycmx
 import pytest
 import webvtt
 from pyarrow import parquet
+from rich.text import Text
 
 from qwen_shots.client.cli.files import write_whole
 from qwen_shots.client.cli.main import COMMANDS, main, parser
@@ -116,6 +117,39 @@ def test_a_terminal_gets_a_table(answers: Path) -> None:
     assert "</script><script>alert(1)" in text
 
 
+def test_a_narrow_terminal_gets_numbers_and_captions(answers: Path) -> None:
+    ours, theirs = pty.openpty()
+    ranked = subprocess.Popen(
+        [*PROGRAM, "rank", str(answers), "--by", "emotional_tension", "--where", "shot < 4"],
+        cwd=ROOT, stdout=theirs, stderr=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "40", "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    text = ""
+    try:
+        while piece := os.read(ours, 65536):
+            text += piece.decode(errors="replace")
+    except OSError:  # how Linux tells a terminal's end
+        pass
+    finally:
+        os.close(ours)
+    assert ranked.wait(PATIENCE_SECONDS) == 0
+    lines = Text.from_ansi(text.replace("\r", "")).plain.splitlines()
+    assert {line.split()[0] for line in lines if line.strip()} >= {"1", "2", "3"}
+    assert any("hallway." in line for line in lines)
+    assert max(map(len, lines)) <= 40
+
+
+@pytest.mark.parametrize("command", [["show", "9"], ["rank", "--by", "motion"]])
+def test_an_output_that_does_not_know_every_sign(answers: Path, command: list[str]) -> None:
+    name, *others = command
+    done = subprocess.run(
+        [*PROGRAM, name, str(answers), *others],
+        cwd=ROOT, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count(b"Traceback")) == (0, 0)
+    assert b"Gegenlicht, \\u591c." in done.stdout
+
+
 def test_a_reader_that_has_enough(answers: Path) -> None:
     command = f"{' '.join(PROGRAM)} rank {answers} --by motion | head -0"
     done = subprocess.run(
@@ -209,6 +243,18 @@ def test_export_of_a_selection(answers: Path, tmp_path: Path) -> None:
     assert [(edit.record_in, edit.record_out) for edit in edits] == [
         ("10:00:00:00", "10:00:01:06"), ("10:00:01:06", "10:00:02:12"),
     ]  # fmt: skip
+
+
+def test_a_selection_has_the_films_columns_even_where_it_is_empty(
+    answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, columns = export(answers, tmp_path, "--where", "duration < 0", files=("s.csv", "s.parquet"))
+    names = [*NUMBERS, *TEXTS, *ATTRIBUTES, "error"]
+    assert table.read_text(encoding="utf-8").strip().split(",") == names
+    assert parquet.read_schema(columns).names == names
+    capsys.readouterr()
+    assert main(["rank", str(answers), "--by", "motion", "--where", "duration < 0"]) == 0
+    assert capsys.readouterr().out.split() == names
 
 
 def test_export_of_a_long_film_is_several_edls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
