@@ -46,7 +46,7 @@ $(RAY_STAMP): $(STAMP) requirements-deploy.txt requirements.lock
 test-deploy: $(RAY_STAMP) ## run the tests of the server on Ray, some 5 minutes
 	@$(RAY)/python -m pytest -m ray tests/deploy $(ARGS)
 
-test-vllm: $(STAMP) ## run the tests of the remote engine with a real vLLM on the CPU, some 6 minutes
+test-vllm: $(STAMP) ## run the tests of the remote engine with a real vLLM on the CPU, some 7 minutes
 	@scripts/setup_vllm.sh
 	@$(BIN)/python -m pytest -m vllm tests/engines/test_vllm.py $(ARGS)
 

@@ -83,6 +83,8 @@ install_packages() {
     echo "$wanted" >"$INSTALLED"
 }
 
+# The versions are always those of requirements.lock. The hashes of requirements-server.lock are not asked for: they are of
+# PyPI's files, and its torch is the one with CUDA (SECURITY.md tells how to install by hash).
 # Nothing is compiled here: pip would compile the thousands of files of torch and transformers, of which few are used.
 pip_install() {
     "$BIN" -m pip install --disable-pip-version-check --retries 2 --no-compile -c requirements.lock "$@" >>"$LOG" 2>&1 ||

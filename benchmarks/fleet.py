@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import simpy
 
-GPU_BATCH = 30  # shots that a batch on a GPU holds, about; 110 at most (engines/budget.py)
+GPU_BATCH = 110  # shots of three full pictures that a batch on a GPU holds, about (engines/budget.py)
 IN_FLIGHT = 3  # batches in hand for each GPU: one on it, the next ready, one on its way
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
@@ -52,7 +52,7 @@ class Fleet:
     """
 
     gpus: int = 1
-    rate: float = 14.5
+    rate: float = 60.0
     machines: int = 0
     cores: int = 16
     ingress_ms: float = 29.6
@@ -65,7 +65,7 @@ class Fleet:
     jitter: float = 0.1
     slow: float = 0.01
     slowness: float = 3.0
-    batches: int = 30
+    batches: int = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from scripts.readme import examples, report
 from scripts.readme.__main__ import PICTURE, bundled_model
 from scripts.readme.picture import draw
 from scripts.readme.sample import REQUEST
-from tests.helpers import BUNDLED, encode, scene
+from tests.helpers import BUNDLED, ROOT, encode, scene
 
 FOUND = examples.find(examples.README.read_text(encoding="utf-8"))
 
@@ -28,6 +28,12 @@ def shape(value: Any) -> Any:
     if isinstance(value, list):
         return [shape(inner) for inner in value]
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def test_the_page_says_where_everything_is() -> None:
+    text = examples.README.read_text(encoding="utf-8")
+    rooms = [path.name for path in ROOT.glob("*.py")] + [f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")]
+    assert [room for room in rooms if f"`{room}`" not in text and room != "tests/"] == []
 
 
 def test_every_curl_command_of_the_readme_is_an_example() -> None:
