@@ -190,7 +190,7 @@ class LocalEngine:
         for batch in held[:1]:
             self._queue.give_back(batch)
         for batch in held[1:]:
-            self._queue.put_back(pending for pending in batch if not pending.answer.done())
+            self._queue.put_back(batch)
 
     async def _serve(self, replica: Replica, budget: int, held: list[list[Pending]]) -> None:
         """Hand the replica batches until it is lost, whenever it is this lane's turn; `held` are those in hand."""

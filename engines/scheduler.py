@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engines.base import NoObserver, Observer, ShotPictures, ShotReading
@@ -133,22 +133,20 @@ class ShotQueue:
                 batch.append(pending)
         return batch
 
-    def give_back(self, batch: Iterable[Pending]) -> None:
+    def give_back(self, batch: Sequence[Pending]) -> None:
         """Let shots that a lost engine had under way wait again, each in its old place; suspects get the error."""
-        again = []
         for pending in batch:
             pending.tries += 1
             if pending.tries >= MAX_TRIES:
                 pending.settle(EngineLost("the engine stopped twice while it held the shot"))
-            elif not pending.answer.done():
-                again.append(pending)
-        self.put_back(again)
+        self.put_back(batch)
 
     def put_back(self, batch: Iterable[Pending]) -> None:
-        """Let shots wait again, each in its old place, without counting it as a try."""
+        """Let shots that nobody has answered wait again, each in its old place, without counting it as a try."""
         for pending in batch:
-            pending.since = time.monotonic()
-            self._join(pending)
+            if not pending.answer.done():
+                pending.since = time.monotonic()
+                self._join(pending)
         self._arrived.set()
 
     def fail_all(self, error: QwenShotsError) -> None:
