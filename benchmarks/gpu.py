@@ -134,7 +134,7 @@ def _measure(loaded: LoadedModel, attributes: Mapping[str, str], asked: argparse
         f"{card.bandwidth / 1e12:.2f} TB/s copied\n"
     )
     runner, tokens = warm_runner(loaded, attributes)
-    a_shot = KEY_FRAMES * ROWS * COLUMNS + runner.text_tokens(KEY_FRAMES)
+    a_shot = KEY_FRAMES * ROWS * COLUMNS + runner.backbone.text_tokens(KEY_FRAMES)
     full = max(asked.batch, tokens // a_shot) if asked.device == "cuda" else asked.batch
     stage = Stage(loaded, runner, random_shots(full, ROWS, COLUMNS))
     seconds = compare(stage, card, asked, attributes)

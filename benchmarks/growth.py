@@ -83,7 +83,7 @@ def _warm_and_time(
 def _time(runner: ModelRunner, shots: Sequence[ShotPictures], tokens: int, device: str) -> float:
     """Milliseconds a shot, in full batches where one does not hold them."""
     height, width, _ = shots[0].pictures[0].shape
-    a_shot = KEY_FRAMES * height * width // 28**2 + runner.text_tokens(KEY_FRAMES)
+    a_shot = KEY_FRAMES * height * width // 28**2 + runner.backbone.text_tokens(KEY_FRAMES)
     most = max(1, tokens // a_shot)
     if len(shots) > most:
         shots = shots[: len(shots) // most * most]

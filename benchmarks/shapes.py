@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ QWEN2_VL_7B: dict[str, Any] = {
     "vision_config": QWEN2_VL_2B["vision_config"] | {"hidden_size": 3584},
     "tie_word_embeddings": False,
 }
+# Its preprocessor_config.json: the bundled checkpoint was made for smaller pictures, which would be taken as its limit.
+MAX_PIXELS = 12_845_056
 # The same in small, to try a benchmark out on a CPU.
 TINY: dict[str, Any] = {
     "text_config": QWEN2_VL_2B["text_config"]
@@ -85,12 +88,16 @@ def random_model(shape: str, device: str, dtype: torch.dtype) -> LoadedModel:
         torch.set_default_dtype(before)
     # Never stops by itself: every caption is as long as the limit.
     model.generation_config.eos_token_id = None
-    return LoadedModel(model.eval(), tokenizer, read_picture_spec(BUNDLED, config))
+    return LoadedModel(model.eval(), tokenizer, replace(read_picture_spec(BUNDLED, config), max_pixels=MAX_PIXELS))
 
 
 # What a folder of random weights takes from the bundled checkpoint.
-TAKEN = ("chat_template.jinja", "preprocessor_config.json", "processor_config.json", "tokenizer.json")
-TOKENIZER = "tokenizer_config.json"
+TAKEN = ("chat_template.jinja", "tokenizer.json")
+# And with other values.
+CHANGED: dict[str, dict[str, Any]] = {
+    "tokenizer_config.json": {"eos_token": None},
+    "preprocessor_config.json": {"max_pixels": MAX_PIXELS},
+}
 
 
 def save(shape: str, folder: Path, dtype: torch.dtype = torch.bfloat16, device: str = "cpu") -> None:
@@ -107,8 +114,8 @@ def save(shape: str, folder: Path, dtype: torch.dtype = torch.bfloat16, device: 
     loaded.model.save_pretrained(folder, max_shard_size="2GB")
     for name in TAKEN:
         shutil.copy(BUNDLED / name, folder / name)
-    tokenizer = json.loads((BUNDLED / TOKENIZER).read_text())
-    (folder / TOKENIZER).write_text(json.dumps(tokenizer | {"eos_token": None}, indent=2))
+    for name, values in CHANGED.items():
+        (folder / name).write_text(json.dumps(json.loads((BUNDLED / name).read_text()) | values, indent=2))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -33,6 +33,9 @@ class BackboneOutput:
 class Backbone(Protocol):
     """A model's forward passes. Implementations: `engines.qwen2vl` and, for whatever else there is, `engines.stock`."""
 
+    def text_tokens(self, pictures: int) -> int:
+        """Tokens that a shot of so many pictures costs a batch beside theirs; its caption's are among them."""
+
     def warm_up(self, tokens: int, longest: int) -> None:
         """After a first look: do what full batches would otherwise wait for.
 

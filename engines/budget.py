@@ -46,7 +46,7 @@ def find_room(loaded: LoadedModel, runner: ModelRunner, max_frame_tokens: int) -
     """
     import torch
 
-    longest = KEY_FRAMES * loaded.pictures.max_tokens(max_frame_tokens) + runner.text_tokens(KEY_FRAMES)
+    longest = KEY_FRAMES * loaded.pictures.max_tokens(max_frame_tokens) + runner.backbone.text_tokens(KEY_FRAMES)
     device = loaded.model.get_input_embeddings().weight.device
     if device.type != "cuda" or not runner.ragged:
         return Room(PADDED_TOKENS, longest)

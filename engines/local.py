@@ -221,4 +221,4 @@ def _died(replica: Replica) -> str:
 def _tokens(shot: ShotPictures, ready: Ready) -> int:
     """What a shot costs in a batch, once its pictures have their final size."""
     seen = sum(token_count(picture, ready.pictures) for picture in shot.pictures)
-    return seen + ready.text_tokens + len(shot.pictures) * ready.question_tokens
+    return seen + ready.text_tokens[len(shot.pictures) - 1]

@@ -172,7 +172,7 @@ class Replica:
     async def _until_disproved(self) -> str:
         """Have a shot looked at whenever none was lately."""
         ready = self._ready.result()
-        tokens = PROBE_TOKENS + ready.text_tokens + ready.question_tokens
+        tokens = PROBE_TOKENS + ready.text_tokens[0]
         pause = PROBE_SECONDS
         while True:
             await asyncio.sleep(max(0.1, self._answered + pause - self._loop.time()))

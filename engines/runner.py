@@ -52,7 +52,6 @@ class ModelRunner:
         self._attributes = list(attributes)
         self._questions = Questions(loaded.tokenizer, loaded.model.config.image_token_id, attributes)
         self._stops = _stop_tokens(loaded.model, loaded.tokenizer)
-        self._max_caption_tokens = max_caption_tokens
         if serves(loaded.model):
             self.backbone: Backbone = Qwen2VL(loaded, self._questions, max_caption_tokens, self._stops)
         else:
@@ -62,12 +61,6 @@ class ModelRunner:
     def ragged(self) -> bool:
         """Whether a batch holds no padding, so that its tokens say what it costs."""
         return isinstance(self.backbone, Qwen2VL)
-
-    def text_tokens(self, pictures: int) -> int:
-        """Tokens that a shot of so many pictures costs beside them: instruction, marks, questions and caption."""
-        prefix = self._questions.prefix([0] * pictures)
-        asked = sum(map(len, self._questions.branches(pictures)))
-        return len(prefix) + asked + len(self._questions.caption_cue) + self._max_caption_tokens
 
     def look(self, shots: Sequence[ShotPictures]) -> list[ShotReading | NotANumber]:
         """Caption and score shots together. An answer does not depend on the batch that it was asked in.

@@ -74,6 +74,12 @@ class Stock:
         names = inspect.signature(self._lm.model.language_model.forward).parameters
         self._cache_name = "cache" if "cache" in names else "past_key_values"
 
+    def text_tokens(self, pictures: int) -> int:
+        """Conversation, all questions and caption: nothing is shared."""
+        asked = sum(map(len, self._questions.branches(pictures)))
+        cue = len(self._questions.caption_cue)
+        return len(self._questions.prefix([0] * pictures)) + asked + cue + self._most_tokens
+
     def warm_up(self, tokens: int, longest: int) -> None:
         """Nothing is kept ready."""
 

@@ -24,6 +24,7 @@ from logs import log_to_terminal
 from model_loader import PictureSpec
 from process_name import name_process
 from qwen_shots.errors import CannotLoad, QwenShotsError
+from qwen_shots.fusion import KEY_FRAMES
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,16 +46,14 @@ class Ready:
         pictures: how the model wants its pictures.
         replicas: engine processes that the plan asks for in all.
         batch_tokens: tokens that one batch may hold.
-        text_tokens: tokens of a shot's text, beside what comes with each picture.
-        question_tokens: tokens of the marks and questions that come with each picture.
+        text_tokens: what a shot costs a batch beside its pictures' tokens, by their number: of one picture first.
     """
 
     info: EngineInfo
     pictures: PictureSpec
     replicas: int
     batch_tokens: int
-    text_tokens: int
-    question_tokens: int
+    text_tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,5 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     runner.backbone.warm_up(max(tokens, room.longest_shot), room.longest_shot)
     log.info("weights loaded in %.1f s, warm after %.1f s more", loaded_at - began, time.monotonic() - loaded_at)
     info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
-    question_tokens = runner.text_tokens(2) - runner.text_tokens(1)
-    text_tokens = runner.text_tokens(1) - question_tokens
-    ready = Ready(info, spec, plan.replicas, tokens, text_tokens=text_tokens, question_tokens=question_tokens)
-    return runner, ready
+    text_tokens = tuple(runner.backbone.text_tokens(pictures) for pictures in range(1, KEY_FRAMES + 1))
+    return runner, Ready(info, spec, plan.replicas, tokens, text_tokens)

@@ -1,4 +1,4 @@
-"""The text's attention over a full batch on a GPU, by today's way and by others: `python -m benchmarks.attention`.
+"""The text's attention over a full batch on a GPU, by flash attention and by kernels: `python -m benchmarks.attention`.
 
 Heads as in Qwen2-VL-2B, batches laid out by the server's own code. Every way is recorded as a CUDA graph and replayed.
 A way that is off by more than bfloat16 makes it is marked WRONG; one that doesn't run is listed below its table.

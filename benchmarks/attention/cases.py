@@ -74,7 +74,7 @@ def make_case(runner: ModelRunner, tokens: int, grid: tuple[int, int], heads: He
     """
     backbone = runner.backbone
     assert isinstance(backbone, Qwen2VL)
-    shots = tokens // (KEY_FRAMES * grid[0] * grid[1] + runner.text_tokens(KEY_FRAMES))
+    shots = tokens // (KEY_FRAMES * grid[0] * grid[1] + runner.backbone.text_tokens(KEY_FRAMES))
     prepared = backbone.prepare(random_shots(1, *grid) * shots)
     numbers = {name: tensor.to(like.device) for name, tensor in prepared.numbers.items()}
     return fill(prepared.layout, numbers, heads, like)

@@ -9,10 +9,7 @@ from itertools import groupby
 import torch
 
 from benchmarks.attention.cases import Case
-from benchmarks.attention.kernels import Tile
 from benchmarks.attention.ways import (
-    KERNEL,
-    OWN_KERNEL,
     Step,
     Tensors,
     Way,
@@ -22,8 +19,8 @@ from benchmarks.attention.ways import (
     whole_step,
 )
 
-# How far off a way may be: so much, or so many times as far as today's.
-ALLOWED, TIMES_TODAY = 0.02, 3
+# How far off a way may be: so much, or so many times as far as the first.
+ALLOWED, TIMES_FIRST = 0.02, 3
 MOST_TOLD = 160  # characters of an error
 
 Clock = Callable[[Callable[[], object]], float]
@@ -62,7 +59,7 @@ def measure(step: Step, clock: Clock) -> list[Result]:
             results.append(Result(way, error=_told(error)))
             continue
         if not results:
-            allowed = max(ALLOWED, TIMES_TODAY * difference)
+            allowed = max(ALLOWED, TIMES_FIRST * difference)
         # Not a number is not right.
         results.append(Result(way, difference, milliseconds, difference <= allowed))
     return results
@@ -85,26 +82,18 @@ def best_of(results: Sequence[Result]) -> Result:
 
 def compare(case: Case, clock: Clock) -> str:
     """All steps of a batch as Markdown."""
-    steps = trunk_step(case), question_step(case), own_step(case)
+    steps: tuple[Step, ...] = trunk_step(case), question_step(case), own_step(case)
+    steps = *steps, whole_step(case, sum(step.operations for step in steps))
     measured = {step.name: measure(step, clock) for step in steps}
-    trunk, question, own = map(_best_tile, measured.values())
-    whole = whole_step(case, trunk, question, own, sum(step.operations for step in steps))
-    measured[whole.name] = measure(whole, clock)
-    told = [table((*steps, whole), measured)]
+    told = [table(steps, measured)]
     told += [swept(name, results) for name, results in measured.items()]
     return "\n\n".join(filter(None, told))
-
-
-def _best_tile(results: Sequence[Result]) -> Tile:
-    tile = best_of([result for result in results if result.way.name in (KERNEL, OWN_KERNEL)]).way.tile
-    assert tile is not None
-    return tile
 
 
 def table(steps: Sequence[Step], measured: Mapping[str, Sequence[Result]]) -> str:
     """The best of each way of each step."""
     lines = [
-        "| step | way | ms a layer | times today's | TFLOP/s | greatest difference |",
+        "| step | way | ms a layer | times the first | TFLOP/s | greatest difference |",
         "|---|---|---|---|---|---|",
     ]
     for step in steps:
@@ -116,10 +105,10 @@ def table(steps: Sequence[Step], measured: Mapping[str, Sequence[Result]]) -> st
     return "\n".join(lines)
 
 
-def _figures(result: Result, today: Result, operations: float) -> str:
+def _figures(result: Result, first: Result, operations: float) -> str:
     if result.error:
         return "failed | | | "
-    ratio = "" if today.error else f"{result.milliseconds / today.milliseconds:.2f}"
+    ratio = "" if first.error else f"{result.milliseconds / first.milliseconds:.2f}"
     rate = operations / result.milliseconds / 1e9
     wrong = "" if result.right else " WRONG"
     return f"{result.milliseconds:.3f} | {ratio} | {rate:.0f} | {result.difference:.4f}{wrong}"

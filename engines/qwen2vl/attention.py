@@ -1,7 +1,8 @@
 """Attention over sequences of unequal length that lie one behind the other, without padding.
 
-On a GPU in half precision this is one call of the flash attention that torch brings; elsewhere the same in plain torch.
-Its public name, torch.nn.attention.varlen, has no `seqused_k` before torch 2.12, so the operator below it is called.
+On a GPU in half precision it is a Triton kernel over the cache (`attention_kernels`), and one call of the flash
+attention that torch brings where none serves; elsewhere the same in plain torch. Flash attention's public name,
+torch.nn.attention.varlen, has no `seqused_k` before torch 2.12, so the operator below it is called.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Sequences are padded and taken together, up to so many scores: short ones in one call, long ones alone.
 MOST_SCORES = 2**21
+# What heads the kernels were written for.
+KERNEL_WIDTHS = (16, 32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,52 @@ def attend_alike(query: Tensor, key: Tensor, value: Tensor, sequences: int) -> T
         return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(0, 1)
 
 
+def attend_cached(query: Tensor, cache: Tensor, asking: Spans, cached: Spans, out: Tensor, *, causal: bool) -> Tensor:
+    """`attend` over keys and values in the cache.
+
+    Args:
+        query: (tokens, heads, width), each token's heads one behind the other.
+        cache: (places, 2, key heads, width): keys and values.
+        asking: where the queries' sequences lie.
+        cached: where the keys' lie.
+        out: shaped as `query` and contiguous: the answers go there.
+        causal: as for `attend`.
+
+    Returns:
+        The logarithm of each softmax's denominator, float32 (heads, tokens).
+    """
+    if cached.lengths is not None and _have_kernel(query):
+        from engines.qwen2vl import attention_kernels as kernels
+
+        tile = kernels.tile_of(query.device, query.shape[-1])
+        return kernels.attend_cached(query, cache, asking, cached, out, tile=tile, causal=causal)
+    answer, mass = attend(query, cache[:, 0], cache[:, 1], asking, cached, causal=causal)
+    out.copy_(answer)
+    return mass
+
+
+def join_own(answer: Tensor, mass: Tensor, qkv: Tensor, keys: Tensor, *, twigs: Spans, keyed: Spans) -> None:
+    """Let stems and twigs see themselves too, each causally, beside what they have seen in the cache.
+
+    Args:
+        answer: (tokens, heads, width), contiguous: what they have got from the cache; what both give takes its place.
+        mass: (heads, tokens), contiguous: the masses of that.
+        qkv: (tokens, heads of each, width): the same tokens' queries, keys and values.
+        keys: which tokens each stem and twig sees.
+        twigs: the spans of each stem and twig.
+        keyed: the spans of `keys`.
+    """
+    heads = answer.shape[1]
+    if _have_kernel(answer):
+        from engines.qwen2vl import attention_kernels as kernels
+
+        kernels.join_own(answer, mass, qkv, keys, twigs=twigs, keyed=keyed)
+        return
+    own_keys, own_values = qkv[:, heads:].index_select(0, keys).chunk(2, dim=1)
+    own, own_mass = attend(qkv[:, :heads], own_keys, own_values, twigs, keyed, causal=True)
+    answer.copy_(fused.join(answer, mass, own, own_mass))
+
+
 def attend_one(query: Tensor, cache: Tensor, cached: Spans, starts: Tensor) -> Tensor:
     """One query a sequence over its keys in the cache.
 
@@ -104,11 +153,16 @@ def attend_one(query: Tensor, cache: Tensor, cached: Spans, starts: Tensor) -> T
     Returns:
         The answers, shaped as `query`.
     """
-    if _is_half_on_gpu(query) and fused.has_triton() and cached.lengths is not None:
+    if cached.lengths is not None and _have_kernel(query):
         from engines.qwen2vl import kernels
 
         return kernels.attend_one(query, cache, cached.starts, cached.lengths)
     return attend(query, cache[:, 0], cache[:, 1], Spans(starts, 1), cached, causal=False)[0]
+
+
+def _have_kernel(query: Tensor) -> bool:
+    """Whether Triton's kernels serve."""
+    return query.shape[-1] in KERNEL_WIDTHS and _is_half_on_gpu(query) and fused.has_triton()
 
 
 def _is_half_on_gpu(tensor: Tensor) -> bool:

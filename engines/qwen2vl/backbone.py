@@ -72,6 +72,10 @@ class Qwen2VL:
         self._labels = torch.tensor([*questions.wholes, *questions.digits], device=self.device)
         self._instruction = self._read_instruction(self._preparer.instruction)
 
+    def text_tokens(self, pictures: int) -> int:
+        """As `Preparer.text_tokens`."""
+        return self._preparer.text_tokens(pictures)
+
     def warm_up(self, tokens: int, longest: int) -> None:
         """Reserve and record what full batches would otherwise wait for."""
         self._reserve(tokens)

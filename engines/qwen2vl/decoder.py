@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend, attend_one
+from engines.qwen2vl.attention import Spans, attend_cached, attend_one, join_own
 from engines.qwen2vl.fused import Angles
 
 if TYPE_CHECKING:
@@ -216,13 +216,10 @@ def see(cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:
     Returns:
         The answers, (tokens, heads, width).
     """
-    trunk, kept = batch.trunk_tokens, cache.shape[2]
-    heads = qkv.shape[1] - 2 * kept
-    keys, values = cache[:, 0], cache[:, 1]
-    trunks, _ = attend(qkv[:trunk, :heads], keys, values, batch.trunks, batch.filled, causal=True)
-    if trunk == len(qkv):
-        return trunks
-    questions, own = qkv[trunk:, :heads], qkv[trunk:, heads:].index_select(0, batch.keys)
-    of_trunk, trunk_mass = attend(questions, keys, values, batch.asked, batch.seen, causal=False)
-    of_own, own_mass = attend(questions, own[:, :kept], own[:, kept:], batch.twigs, batch.keyed, causal=True)
-    return torch.cat([trunks, fused.join(of_trunk, trunk_mass, of_own, own_mass)])
+    split, heads = batch.trunk_tokens, qkv.shape[1] - 2 * cache.shape[2]
+    query, out = qkv[:, :heads], qkv.new_empty(len(qkv), heads, qkv.shape[2])
+    attend_cached(query[:split], cache, batch.trunks, batch.filled, out[:split], causal=True)
+    if split < len(qkv):
+        mass = attend_cached(query[split:], cache, batch.asked, batch.seen, out[split:], causal=False)
+        join_own(out[split:], mass, qkv[split:], batch.keys, twigs=batch.twigs, keyed=batch.keyed)
+    return out

@@ -75,6 +75,16 @@ class Preparer:
         self.instruction = [ids[0] for ids in takewhile(_are_alike, zip(text, *prefixes, strict=False))]
         self._shot = lru_cache(maxsize=MOST_LAYOUTS)(self._lay_out_shot)
 
+    def text_tokens(self, pictures: int) -> int:
+        """What a shot of so many pictures costs a batch beside theirs: tokens read or places in the cache, the more.
+
+        The instruction takes places and isn't read again; stems and twigs are read and take none.
+        """
+        least = self._spec.factor, self._spec.factor  # a picture of one token
+        shot = self._shot((least,) * pictures)
+        cached = len(self.instruction) + len(shot.trunk) + self._room
+        return max(cached, len(shot.trunk) + len(shot.asked)) - pictures
+
     def prepare(self, shots: Sequence[ShotPictures]) -> Prepared:
         """No device is touched, so it may run beside another batch."""
         sizes = [tuple((p.shape[0], p.shape[1]) for p in shot.pictures) for shot in shots]

@@ -72,7 +72,7 @@ class Subject:
 
     def _tokens(self, shot: ShotPictures) -> int:
         seen = sum(token_count(picture, self._loaded.pictures) for picture in shot.pictures)
-        return seen + self._runner.text_tokens(len(shot.pictures))
+        return seen + self._runner.backbone.text_tokens(len(shot.pictures))
 
 
 def say(text: str) -> None:

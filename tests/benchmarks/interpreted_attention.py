@@ -1,113 +1,26 @@
-"""The candidates for attention say what a plain softmax says. `test_attention` runs this in Triton's interpreter."""
+"""The benchmark of attention in Triton's interpreter. `test_attention` runs this."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
-
-import numpy as np
 import pytest
 import torch
 
+from benchmarks import shapes
 from benchmarks.attention import figures, ways
-from benchmarks.attention.cases import Case, Heads, fill
-from benchmarks.attention.kernels import Tile
+from benchmarks.attention.__main__ import runner_of
+from benchmarks.attention.cases import Heads, make_case
 from benchmarks.attention.ways import Step, Way
-from engines.qwen2vl.layout import BatchLayout, lay_out_batch, lay_out_shot
-
-SHARED = 5
-# Stems of one token and none, twigs of three tokens and more.
-QUESTIONS: tuple[Sequence[Sequence[Sequence[int]]], ...] = (
-    [[(1, 2, 3, 4), (1, 5, 6, 7)]],
-    [[(1, 2, 3), (4, 5, 6, 7, 8)], [(1, 2, 3, 4, 5, 6), (1, 2, 3, 7, 8, 9, 9, 9, 9, 9, 9, 9)]],
-    [[(1, 2, 3, 4)] * 3],
-)
-TRUNKS = (37, 3, 70)
-OWN_TILE = Tile(16, 16, 1, 1)
+from engines.qwen2vl.attention_kernels import Tile
 
 
-def lay_out() -> BatchLayout:
-    shots = [
-        lay_out_shot(
-            range(SHARED + trunk),
-            np.broadcast_to(np.arange(SHARED + trunk), (3, SHARED + trunk)),
-            (1, 2),
-            questions,
-            shared=SHARED,
-            image_token=7,
-        )
-        for trunk, questions in zip(TRUNKS, QUESTIONS, strict=True)
-    ]
-    return lay_out_batch(shots, shared=SHARED, room=4)
-
-
-def make_case(layout: BatchLayout, heads: Heads) -> Case:
-    arrays = {field.name: getattr(layout, field.name) for field in fields(layout)}
-    numbers = {name: torch.from_numpy(array) for name, array in arrays.items() if isinstance(array, np.ndarray)}
-    return fill(layout, numbers, heads, torch.empty(0))
-
-
-def softmax_of_each(case: Case, layout: BatchLayout) -> torch.Tensor:
-    """Token by token: what it sees, from the layout alone."""
-    heads = case.heads
-    own = case.questions[:, heads.asking :].unflatten(1, (2, heads.kept))
-    seen = [
-        case.cache[start : start + SHARED + step + 1]
-        for start, filled in zip(layout.places[:-1], layout.filled, strict=True)
-        for step in range(filled - SHARED)
-    ]
-    shot_of = np.searchsorted(layout.asked_starts, np.cumsum(layout.lengths), side="left") - 1
-    keys_of = np.split(layout.keys, np.cumsum(layout.key_lengths)[:-1])
-    for shot, keys, count in zip(shot_of, keys_of, layout.lengths, strict=True):
-        trunk = case.cache[layout.places[shot] :][: layout.seen[shot]]
-        seen += [torch.cat([trunk, own[keys[: len(keys) - count + step + 1]]]) for step in range(count)]
-    answers = []
-    for token, sees in zip(case.qkv, seen, strict=True):
-        query = token[: heads.asking].unflatten(0, (heads.kept, -1))
-        weights = torch.einsum("kgw,nkw->kgn", query, sees[:, 0]).mul(heads.width**-0.5).softmax(dim=-1)
-        answers.append(torch.einsum("kgn,nkw->kgw", weights, sees[:, 1]).flatten(0, 1))
-    return torch.stack(answers)
-
-
-@pytest.mark.parametrize(
-    ("heads", "tile"),
-    [(Heads(12, 2, 16), Tile(128, 64, 8, 3)), (Heads(7, 1, 32), Tile(64, 32, 4, 2))],
-    ids=["six heads for a key head", "seven"],
-)
-def test_all_of_it(heads: Heads, tile: Tile) -> None:
-    layout = lay_out()
-    assert layout.lengths.min() == 1
-    case = make_case(layout, heads)
-    plain = softmax_of_each(case, layout)
-    for way in ways.whole_step(case, tile, tile, OWN_TILE, 1.0).ways:
-        torch.testing.assert_close(way.run()[0], plain, rtol=1e-4, atol=1e-5)
-
-
-def test_each_step_with_its_masses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "TILES", (Tile(64, 64, 4, 2),))
-    case = make_case(lay_out(), Heads(12, 2, 16))
-    for step in (ways.trunk_step(case), ways.question_step(case), ways.own_step(case)):
+    loaded = shapes.random_model("tiny", "cpu", torch.float32)
+    case = make_case(runner_of(loaded, 6), 500, (1, 2), Heads(12, 2, 16), torch.empty(0))
+    for step in (ways.trunk_step(case), ways.question_step(case), ways.own_step(case), ways.whole_step(case, 1.0)):
         results = figures.measure(step, lambda _: 1.0)
         assert max(result.difference for result in results) < 1e-4, step.name
-        assert {result.way.name for result in results if result.error} <= {"instruction apart, by cuDNN"}
-        assert all(result.right or result.error for result in results)
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in the interpreter
-def test_what_is_not_a_number_is_not_hidden() -> None:
-    layout = lay_out()
-    case = make_case(layout, Heads(12, 2, 16))
-    tokens = [0, 50, len(case.qkv) - 1]
-    case.qkv[tokens, 3] = torch.nan
-    tile = Tile(128, 32, 8, 2)
-    nan = torch.zeros(len(case.qkv), 12, dtype=torch.bool)
-    nan[tokens, 3] = True
-    for way in ways.whole_step(case, tile, tile, OWN_TILE, 1.0).ways[1:2]:
-        assert torch.equal(way.run()[0].isnan().any(dim=-1), nan)
-    key = layout.places[1] + 1  # the second shot's instruction: all of its questions see it
-    case.cache[key, 0] = torch.nan
-    answer = ways.whole_step(case, tile, tile, OWN_TILE, 1.0).ways[1].run()[0][layout.trunk_tokens :]
-    assert answer[layout.asked_starts[1] : layout.asked_starts[2]].isnan().all()
+        assert all(result.right and not result.error for result in results)
 
 
 def refuse() -> tuple[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The benchmark of attention, as far as it needs no GPU: its batches, and its candidates in Triton's interpreter."""
+"""The benchmark of attention, as far as it needs no GPU: its batches, and its ways in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TESTS = Path(__file__).with_name("interpreted_attention.py")
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which there is for Linux alone")
-def test_candidates_say_what_plain_torch_says() -> None:
+def test_ways_and_tables() -> None:
     run_interpreted(TESTS)
 
 

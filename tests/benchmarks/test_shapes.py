@@ -22,3 +22,4 @@ def test_a_folder_that_the_server_can_load(tmp_path: Path) -> None:
     assert loaded.model.generation_config.eos_token_id is None
     assert loaded.tokenizer.eos_token is None
     assert loaded.tokenizer.chat_template
+    assert loaded.pictures.max_tokens(4096) == 4096

@@ -57,7 +57,7 @@ class FakeGpu(NeverLost):
     async def start(self, patience: float | None = None) -> Ready:
         """Nothing to load."""
         info = EngineInfo("fake", "cuda", self._gpus, self._gpus * 2**30)
-        return Ready(info, SPEC, self._gpus, batch_tokens=self._batch, text_tokens=0, question_tokens=0)
+        return Ready(info, SPEC, self._gpus, batch_tokens=self._batch, text_tokens=(0, 0, 0))
 
     async def wait_turn(self) -> None:
         """One batch after another."""

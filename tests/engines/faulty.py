@@ -53,7 +53,7 @@ def main(plan: Plan, pipe: Connection, settings: Settings, rank: int) -> None:
 
     def load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
         info = EngineInfo(settings.model.name, "fake")
-        ready = Ready(info, SPEC, 1, plan.batch_tokens, text_tokens=0, question_tokens=0)
+        ready = Ready(info, SPEC, 1, plan.batch_tokens, text_tokens=(0, 0, 0))
         return OneStep(partial(_look, plan, list(settings.attributes))), ready
 
     worker._load = load

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 import model_loader
+from benchmarks import shapes
+from benchmarks.attention.cases import Heads, make_case
 from engines.base import ShotPictures, ShotReading
 from engines.budget import find_room
 from engines.qwen2vl import fused
 from engines.qwen2vl.attention import Spans, attend, attend_alike, attend_one
 from engines.qwen2vl.backbone import Qwen2VL
+from engines.qwen2vl.decoder import see
 from engines.runner import ModelRunner
 from settings import Settings
 from tests.helpers import scene
@@ -107,6 +110,14 @@ def test_one_query_a_row(rows: int, heads: int, kept: int, width: int) -> None:
     )
 
 
+@pytest.mark.parametrize("heads", [Heads(12, 2, 128), Heads(28, 4, 128), Heads(4, 2, 64)], ids=str)
+def test_a_batch_with_its_questions(settings: Settings, heads: Heads) -> None:
+    runner = ModelRunner(shapes.random_model("tiny", "cpu", torch.float32), settings.attributes, 24)
+    case = make_case(runner, 6000, (5, 7), heads, half(0).cuda())
+    exact = see(case.cache.float(), case.qkv.float(), case.batch)
+    torch.testing.assert_close(see(case.cache, case.qkv, case.batch).float(), exact, rtol=0.02, atol=0.02)
+
+
 def test_alike_is_ragged_of_one_length() -> None:
     query, key, value = on_gpu(half(16 * 60, 4, 80), half(16 * 60, 4, 80), half(16 * 60, 4, 80))
     _, alike = spans([60] * 16)
@@ -186,7 +197,7 @@ def test_no_mix_of_sizes_runs_out_of_memory(warm: tuple[ModelRunner, int, model_
         while True:
             rows = int(random.integers(1, 20))
             columns = int(random.integers(1, max(2, most // rows)))
-            cost = 3 * rows * columns + runner.text_tokens(3)
+            cost = 3 * rows * columns + runner.backbone.text_tokens(3)
             if cost > left:
                 break
             left -= cost

@@ -15,12 +15,13 @@ import torch
 from engines.qwen2vl import fused
 from tests.helpers import run_interpreted
 
-TESTS = Path(__file__).with_name("interpreted_kernels.py")
+HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which there is for Linux alone")
-def test_kernels_say_what_plain_torch_says() -> None:
-    run_interpreted(TESTS)
+@pytest.mark.parametrize("tests", ["interpreted_kernels.py", "interpreted_attention.py"])
+def test_kernels_say_what_plain_torch_says(tests: str) -> None:
+    run_interpreted(HERE / tests)
 
 
 def test_where_none_can_be_built_a_warning_says_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:

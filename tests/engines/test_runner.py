@@ -119,12 +119,22 @@ def test_an_answer_does_not_depend_on_its_batch(runner: ModelRunner) -> None:
 def test_our_forward_pass_answers_as_transformers_own(runner: ModelRunner, loaded: model_loader.LoadedModel) -> None:
     shots = [pictures(70, 3, 4, 7), pictures(80, 1, 2, 9), pictures(90, 2, 5, 3)]
     ours = look(runner, *shots)
-    stock = Stock(loaded, runner._questions, runner._max_caption_tokens, runner._stops)
+    backbone = runner.backbone
+    assert isinstance(backbone, Qwen2VL)
+    stock = Stock(loaded, runner._questions, backbone._most_tokens, runner._stops)
     prepared = stock.prepare(shots)
     theirs = runner.finish(Batch(tuple(shots), prepared), stock.run(prepared))
     for mine, other in zip(ours, theirs, strict=True):
         assert isinstance(other, ShotReading)
         assert_same(mine, other)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_shot_counts_as_what_it_takes(runner: ModelRunner, count: int) -> None:
+    shot = pictures(5, count, 3, 4)
+    layout = runner.prepare([shot] * 2).prepared.layout
+    cached, read = int(layout.places[-1]), len(layout.ids)
+    assert max(cached, read) == 2 * (count * 12 + runner.backbone.text_tokens(count))
 
 
 def test_a_batch_larger_than_any_before_is_answered_too(runner: ModelRunner) -> None:

@@ -1,21 +1,23 @@
-"""Candidates for the text's attention over a batch that is read, as Triton kernels; `benchmarks.attention` times them.
+"""The text's attention over a batch that is read, as Triton kernels: some 0.4 of flash attention's time.
 
-The server doesn't use them: they move to engines/qwen2vl/kernels.py if they win on a GPU, and are deleted if not.
+Flash attention gives each head a tile of its own and copies keys that are not one behind the other; here the heads that
+share keys fill a tile together, and stems and twigs find their few keys where they lie. See `benchmarks.attention`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 
-from engines.qwen2vl.attention import Spans
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from engines.qwen2vl.attention import Spans
 
 LOG2_E = 1.4426950408889634
 
@@ -38,6 +40,27 @@ class Tile:
 
     def __str__(self) -> str:
         return f"{self.rows} x {self.keys}, {self.warps} warps, {self.stages} stages"
+
+    def shared_bytes(self, width: int) -> int:
+        """Memory on the chip that heads of so many numbers need, in half precision."""
+        return 2 * width * (self.rows + 2 * self.keys * self.stages)
+
+
+# The fastest on an H100 (benchmarks/LOG.md), and one for chips with less memory of their own.
+TILES = (Tile(64, 64, 4, 3), Tile(64, 32, 4, 2))
+OWN_TILE = Tile(16, 16, 1, 1)
+
+
+@lru_cache
+def tile_of(device: torch.device, width: int) -> Tile:
+    """The fastest tile that the GPU has room for; the last one fits on all that Triton builds for.
+
+    Args:
+        device: the GPU.
+        width: of a head.
+    """
+    room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return next((tile for tile in TILES if tile.shared_bytes(width) <= room), TILES[-1])
 
 
 @triton.jit
@@ -111,7 +134,7 @@ def _attend(
 
 @triton.jit(do_not_specialize=["tokens"])
 def _join_own(
-    cached, cached_mass, qkv, keys, starts, key_starts, out, stride, tokens, scale,
+    answer, cached_mass, qkv, keys, starts, key_starts, stride, tokens, scale,
     HEADS: tl.constexpr, KEPT: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, KEY_BLOCK: tl.constexpr,
 ):  # fmt: skip
     group: tl.constexpr = HEADS // KEPT
@@ -138,32 +161,18 @@ def _join_own(
         mass = tl.sum(weight, 1)
         own = tl.dot(weight.to(value.dtype), value) / mass[:, None]
         share = tl.sigmoid(tl.load(cached_mass + head * tokens + token, real, other=0.0) - highest - tl.log(mass))
-        target = (token[:, None] * HEADS + head[:, None]) * WIDTH + d
-        of_cache = tl.load(cached + target, real[:, None], other=0.0).to(tl.float32)
+        target = answer + (token[:, None] * HEADS + head[:, None]) * WIDTH + d
+        of_cache = tl.load(target, real[:, None], other=0.0).to(tl.float32)
         mean = of_cache * share[:, None] + own * (1 - share)[:, None]
-        tl.store(out + target, mean.to(out.dtype.element_ty), real[:, None])
+        tl.store(target, mean.to(answer.dtype.element_ty), real[:, None])
 
 
 def attend_cached(
-    query: Tensor, cache: Tensor, asking: Spans, cached: Spans, tile: Tile, *, causal: bool, out: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """`attention.attend` over keys in the cache. The heads of one key head fill a tile together.
-
-    Args:
-        query: (tokens, heads, width), each token's heads one behind the other.
-        cache: (places, 2, key heads, width): keys and values.
-        asking: where the queries' sequences lie.
-        cached: where the keys' lie, with their lengths.
-        tile: how the work is cut.
-        causal: as `attention.attend`.
-        out: contiguous, where the answers go; None: a new tensor.
-
-    Returns:
-        The answers and their masses, as `attention.attend`.
-    """
+    query: Tensor, cache: Tensor, asking: Spans, cached: Spans, out: Tensor, *, tile: Tile, causal: bool
+) -> Tensor:
+    """`attention.attend_cached`; `tile` says how the work is cut."""
     tokens, heads, width = query.shape
     kept = cache.shape[2]
-    out = query.new_empty(query.shape) if out is None else out
     masses = query.new_empty(heads, tokens, dtype=torch.float32)
     tiles = triton.cdiv(asking.longest * (heads // kept), tile.rows)
     _attend[(tiles, kept, len(asking.starts) - 1)](
@@ -186,24 +195,13 @@ def attend_cached(
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    return out, masses
+    return masses
 
 
 def join_own(
-    answer: Tensor, mass: Tensor, qkv: Tensor, keys: Tensor, twigs: Spans, keyed: Spans, tile: Tile, out: Tensor
-) -> Tensor:
-    """What each stem and twig gets from its own keys, joined with what it got from the cache.
-
-    Args:
-        answer: (tokens, heads, width), contiguous: from the cache.
-        mass: (heads, tokens), contiguous: its masses.
-        qkv: (tokens, heads of each, width): the same tokens' queries, keys and values.
-        keys: which tokens each stem and twig sees.
-        twigs: the spans of each stem and twig.
-        keyed: the spans of `keys`.
-        tile: how the work is cut; all keys of a twig are taken at once, more of them than `keys` if need be.
-        out: shaped as `answer`, where the answers go; may be `answer` itself.
-    """
+    answer: Tensor, mass: Tensor, qkv: Tensor, keys: Tensor, *, twigs: Spans, keyed: Spans, tile: Tile = OWN_TILE
+) -> None:
+    """`attention.join_own`. All keys of a twig are taken at once, more of them than `tile.keys` if need be."""
     tokens, heads, width = answer.shape
     kept = (qkv.shape[1] - heads) // 2
     _join_own[(len(twigs.starts) - 1, kept)](
@@ -213,7 +211,6 @@ def join_own(
         keys,
         twigs.starts,
         keyed.starts,
-        out,
         qkv.stride(0),
         tokens,
         width**-0.5,
@@ -225,4 +222,3 @@ def join_own(
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
-    return out
