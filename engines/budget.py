@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from engines.runner import ModelRunner
     from model_loader import LoadedModel
 
-# Some 128 shots of three full pictures and six attributes, as many as the largest recorded step of captions has rows, or
-# 76 with 38: beyond that a batch only takes longer (benchmarks/README.md).
+# Some 128 shots of three full pictures and six attributes, as many as the largest recorded step of captions has rows,
+# or 76 with 38: beyond that a batch only takes longer (benchmarks/README.md).
 MOST_TOKENS = 128_000
 # What a model of several GPUs, or of a family that pads its batches, gets: some 30 of those shots.
 PADDED_TOKENS = 36_864

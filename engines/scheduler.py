@@ -112,7 +112,11 @@ class ShotQueue:
         return answer
 
     async def take(self, budget: int) -> list[Pending]:
-        """Wait for shots, then take as many as the budget of tokens holds, at least one; a suspect by itself."""
+        """Wait for shots, then take as many as the budget of tokens holds, at least one; a suspect by itself.
+
+        No engine takes more than its share of what waits, or it would look at a large batch while the others have
+        nothing to do: at the end of every film, and whenever fewer shots are in hand than fill all engines.
+        """
         while True:
             if batch := self._take_now(budget):
                 return batch
@@ -121,10 +125,12 @@ class ShotQueue:
 
     def _take_now(self, budget: int) -> list[Pending]:
         batch: list[Pending] = []
+        rest = self._tokens - self._tokens / max(1, self.servers)
         while self._waiting:
             pending = self._waiting[0]
             gone = pending.answer.done()  # its client went away just now
-            if batch and not gone and (pending.suspect or pending.tokens > budget):
+            enough = pending.suspect or pending.tokens > budget or self._tokens <= rest
+            if batch and not gone and enough:
                 break
             self._leave(pending)
             if not gone:

@@ -35,6 +35,17 @@ def test_the_queue_fills_batches_up_to_the_budget() -> None:
     asyncio.run(scenario())
 
 
+def test_no_engine_takes_more_than_its_share() -> None:
+    async def scenario() -> None:
+        queue = ShotQueue(max_shots=100, max_tokens=1000)
+        queue.servers = 3
+        answers = [queue.put(SHOT, 10) for _ in range(16)]
+        assert [len(await queue.take(budget=50)) for _ in range(6)] == [5, 4, 3, 2, 1, 1]
+        assert not any(answer.done() for answer in answers)
+
+    asyncio.run(scenario())
+
+
 def test_the_queue_is_full_by_tokens_too_and_who_leaves_makes_room() -> None:
     async def scenario() -> None:
         queue = ShotQueue(max_shots=9, max_tokens=100)
