@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from engines.base import EngineInfo, ShotPictures
@@ -21,7 +22,7 @@ from engines.stations import Answer, Job, Stations, pass_through
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from lifeline import end_with_parent
 from logs import log_to_terminal
-from model_loader import PictureSpec
+from model_loader import PictureSpec, Plan
 from process_name import name_process
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from qwen_shots.fusion import KEY_FRAMES
@@ -188,6 +189,16 @@ def _receive(pipe: Connection) -> Work | None:
     return work
 
 
+def _begin_kernels(settings: Settings, folder: Path, plan: Plan, rank: int) -> threading.Thread | None:
+    """Build the GPU's kernels meanwhile, where the model is whole on one."""
+    if plan.device != "cuda" or plan.shard:
+        return None
+    import model_loader
+    from engines.qwen2vl import building
+
+    return building.begin(folder, model_loader.choose_dtype(settings.model.dtype, plan.device), rank)
+
+
 def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     # Here, not above: the server's process imports this module and stays without torch.
     import model_loader
@@ -196,12 +207,15 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     folder = model_loader.find_files(settings.model.name)
     if rank == 0:
         model_loader.read_ahead(folder)
+    plan = model_loader.make_plan(settings.model, folder)
+    kernels = _begin_kernels(settings, folder, plan, rank)
     # Some seconds on a slow machine.
     from engines.budget import find_room
     from engines.runner import ModelRunner
 
-    plan = model_loader.make_plan(settings.model, folder)
     loaded = model_loader.load(settings.model, folder, plan, rank)
+    if kernels:
+        kernels.join()
     loaded_at = time.monotonic()
     runner = ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens)
     spec = loaded.pictures

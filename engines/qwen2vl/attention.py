@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Sequences are padded and taken together, up to so many scores: short ones in one call, long ones alone.
 MOST_SCORES = 2**21
+HALVES = (torch.bfloat16, torch.float16)
 # What heads the kernels were written for.
 KERNEL_WIDTHS = (16, 32, 64, 128)
 
@@ -166,7 +167,7 @@ def _have_kernel(query: Tensor) -> bool:
 
 
 def _is_half_on_gpu(tensor: Tensor) -> bool:
-    return tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16)
+    return tensor.is_cuda and tensor.dtype in HALVES
 
 
 def _attend_plainly(

@@ -236,11 +236,16 @@ def log_mass(logits: Tensor) -> Tensor:
     return out
 
 
+def parts_of(rows: int, kept: int) -> int:
+    """Into how many parts a row's keys are cut, where so many rows have so many key heads each."""
+    return int(min(MOST_PARTS, triton.next_power_of_2(max(1, ENOUGH_PROGRAMS // (rows * kept)))))
+
+
 def attend_one(query: Tensor, cache: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     """`attention.attend_one`. Where there are few rows, each is cut into parts so that all of the GPU has work."""
     rows, heads, width = query.shape
     kept = cache.shape[2]
-    parts = min(MOST_PARTS, triton.next_power_of_2(max(1, ENOUGH_PROGRAMS // (rows * kept))))
+    parts = parts_of(rows, kept)
     out = query.new_empty(rows, heads, width)
     answers = out if parts == 1 else query.new_empty(rows, heads, parts, width, dtype=torch.float32)
     masses = query.new_empty(rows, heads, parts, dtype=torch.float32)
