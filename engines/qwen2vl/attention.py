@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engines.qwen2vl import fused
 
@@ -24,6 +22,7 @@ MOST_SCORES = 2**21
 HALVES = (torch.bfloat16, torch.float16)
 # What heads the kernels were written for.
 KERNEL_WIDTHS = (16, 32, 64, 128)
+PICTURE_WIDTHS = (32, 64, 80, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +74,23 @@ def attend(
     return _attend_plainly(query, key, value, asking, asked, causal=causal)
 
 
-def attend_alike(query: Tensor, key: Tensor, value: Tensor, sequences: int) -> Tensor:
-    """Sequences of one length that see all of themselves; on a GPU by cuDNN, 1.5 times as fast as flash attention.
-
-    It plans for some 80 ms whenever it meets another number or length of sequences: ask for few different ones.
+def attend_pictures(qkv: Tensor, pictures: Spans) -> Tensor:
+    """Patches that see all of their own picture.
 
     Args:
-        query: (tokens, heads, width), all sequences one behind the other.
-        key: as `query`.
-        value: as `query`.
-        sequences: how many there are.
+        qkv: (patches, heads of each, width), contiguous: queries, keys and values, as many heads of each.
+        pictures: where each picture's patches lie.
 
     Returns:
-        The answers, shaped as `query`.
+        The answers, (patches, heads, width).
     """
-    split = (tensor.unflatten(0, (sequences, -1)).transpose(1, 2) for tensor in (query, key, value))
-    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], set_priority=True):
-        return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(0, 1)
+    heads = qkv.shape[1] // 3
+    if qkv.shape[-1] in PICTURE_WIDTHS and _is_half_on_gpu(qkv) and fused.has_triton():
+        from engines.qwen2vl import attention_kernels as kernels
+
+        return kernels.attend_pictures(qkv, pictures, kernels.picture_tile_of(qkv.device, qkv.shape[-1]))
+    query, key, value = qkv.split(heads, dim=1)
+    return attend(query, key, value, pictures, pictures, causal=False)[0]
 
 
 def attend_cached(query: Tensor, cache: Tensor, asking: Spans, cached: Spans, out: Tensor, *, causal: bool) -> Tensor:

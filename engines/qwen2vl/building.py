@@ -123,6 +123,7 @@ def _on_device_of(like: torch.Tensor) -> None:
 
 def _calls(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
     """Those that take longest to compile come first."""
+    yield from _picture_attention(widths, like)
     yield from _text_attention(widths, like)
     yield from _caption_attention(widths, like)
     yield from _turning(widths, like)
@@ -169,13 +170,19 @@ def _turning(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object
     yield partial(fused.turn, patches, (turns[0], turns[1]), 2 * widths.vision_heads)
 
 
+def _picture_attention(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
+    patches = like.new_zeros(TOKENS, 3 * widths.vision_heads, widths.vision // widths.vision_heads)
+    starts = torch.tensor([0, TOKENS], dtype=torch.int32, device=like.device)
+    yield partial(attention.attend_pictures, patches, Spans(starts, TOKENS))
+
+
 def _small_steps(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
     def some(width: int) -> torch.Tensor:
         return like.new_zeros(TOKENS, width)
 
-    yield partial(fused.add_rms_norm, some(widths.hidden), some(widths.hidden), like.new_zeros(widths.hidden), EPS)
-    weights = like.new_zeros(2, widths.vision)
-    yield partial(fused.add_layer_norm, some(widths.vision), some(widths.vision), weights[0], weights[1])
+    yield partial(fused.rms_norm, some(widths.hidden), like.new_zeros(widths.hidden), EPS)
+    shift, weights = like.new_zeros(widths.vision, dtype=torch.float32), like.new_zeros(2, widths.vision)
+    yield partial(fused.layer_norm, some(widths.vision), shift, weights[0], weights[1])
     yield partial(fused.silu_times, some(2 * widths.inner))
     yield partial(fused.quick_gelu, some(widths.vision_inner))
     yield partial(fused.log_mass, some(widths.words))

@@ -150,16 +150,15 @@ class TextDecoder:
             Hidden states behind the last norm of the tokens that are kept, (kept, width).
         """
         angles = self._angles(batch.positions)
-        x, change = batch.x, torch.zeros_like(batch.x)
-        last = len(self._layers) - 1
+        x, last = batch.x, len(self._layers) - 1
         for number, layer in enumerate(self._layers):
-            x, normed = fused.add_rms_norm(x, change, layer.norm, self._eps)
+            normed = fused.rms_norm(x, layer.norm, self._eps)
             qkv = self._project(layer, normed, angles, self.cache[number], batch.trunk_at)
             answer = see(self.cache[number], qkv, batch).flatten(1)
             if number == last:
                 x, answer = x[batch.kept], answer[batch.kept]
-            x, change = self._work(layer, x, answer)
-        return fused.add_rms_norm(x, change, self._norm, self._eps)[1]
+            self._work(layer, x, answer)
+        return fused.rms_norm(x, self._norm, self._eps)
 
     def step(self, ids: Tensor, positions: Tensor, places: Tensor, spans: Spans, starts: Tensor) -> Tensor:
         """One more token of each caption.
@@ -176,14 +175,13 @@ class TextDecoder:
         """
         angles = self._angles(positions.expand(3, -1))
         x = self.embed(ids)
-        change = torch.zeros_like(x)
         for number, layer in enumerate(self._layers):
-            x, normed = fused.add_rms_norm(x, change, layer.norm, self._eps)
+            normed = fused.rms_norm(x, layer.norm, self._eps)
             cache = self.cache[number]
             qkv = self._project(layer, normed, angles, cache, places)
             answer = attend_one(qkv[:, : self._heads], cache, spans, starts)
-            x, change = self._work(layer, x, answer.flatten(1))
-        return self.logits(fused.add_rms_norm(x, change, self._norm, self._eps)[1])
+            self._work(layer, x, answer.flatten(1))
+        return self.logits(fused.rms_norm(x, self._norm, self._eps))
 
     def _angles(self, positions: Tensor) -> Angles:
         """Cosines and sines, float32 (tokens, head width / 2).
@@ -199,10 +197,11 @@ class TextDecoder:
         fused.turn(qkv, angles, self._heads + self._kept, cache, places)
         return qkv
 
-    def _work(self, layer: Layer, x: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-        """What comes behind attention; the last sum is left to the next norm."""
-        x, normed = fused.add_rms_norm(x, F.linear(answer, layer.out), layer.second_norm, self._eps)
-        return x, F.linear(fused.silu_times(F.linear(normed, layer.gate_and_up)), layer.down)
+    def _work(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
+        """What comes behind attention; `x` goes on as the residual stream."""
+        fused.add_linear(x, answer, layer.out)
+        normed = fused.rms_norm(x, layer.second_norm, self._eps)
+        fused.add_linear(x, fused.silu_times(F.linear(normed, layer.gate_and_up)), layer.down)
 
 
 def see(cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:

@@ -58,24 +58,34 @@ def _fuses(x: Tensor) -> bool:
     return x.is_cuda and has_triton()
 
 
-def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The sum, and its root mean square norm (Zhang and Sennrich 2019, arXiv 1910.07467), as Qwen2 rounds it."""
+def add_linear(x: Tensor, change: Tensor, weight: Tensor) -> None:
+    """Add a linear layer without its bias to the residual stream, in place: the product's kernel adds as it writes."""
+    x.addmm_(change, weight.t())
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root mean square norm (Zhang and Sennrich 2019, arXiv 1910.07467), as Qwen2 rounds it."""
     if _fuses(x):
-        pair: tuple[Tensor, Tensor] = _kernels().add_norm(x, change, weight, None, eps)
-        return pair
-    x = x + change
+        normed: Tensor = _kernels().norm(x, weight, eps)
+        return normed
     wide = x.float()
     wide = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)
-    return x, weight * wide.to(x.dtype)
+    return weight * wide.to(x.dtype)
 
 
-def add_layer_norm(x: Tensor, change: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum, and its layer norm with the vision tower's epsilon."""
+def layer_norm(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The layer norm of `x + shift` with the vision tower's epsilon.
+
+    Args:
+        x: (tokens, width).
+        shift: float32 (width,).
+        weight: (width,).
+        bias: (width,).
+    """
     if _fuses(x):
-        pair: tuple[Tensor, Tensor] = _kernels().add_norm(x, change, weight, bias, VISION_EPS)
-        return pair
-    x = x + change
-    return x, F.layer_norm(x, weight.shape, weight, bias, VISION_EPS)
+        normed: Tensor = _kernels().norm(x, weight, VISION_EPS, shift, bias)
+        return normed
+    return F.layer_norm((x + shift).to(x.dtype), weight.shape, weight, bias, VISION_EPS)
 
 
 def silu_times(gate_and_up: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ benchmarks/LOG.md. The arithmetic is that of the plain lines, in float32 inside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -23,16 +23,13 @@ ENOUGH_PROGRAMS = 128
 
 
 @triton.jit
-def _add_norm(x, change, weight, bias, out, width, eps, BLOCK: tl.constexpr, CENTRED: tl.constexpr):
+def _norm(x, shift, weight, bias, out, width, eps, BLOCK: tl.constexpr, CENTRED: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * width
     at = tl.arange(0, BLOCK)
     inside = at < width
-    total = tl.load(x + row + at, inside, other=0.0).to(tl.float32)
-    total += tl.load(change + row + at, inside, other=0.0).to(tl.float32)
-    total = total.to(x.dtype.element_ty)
-    tl.store(x + row + at, total, inside)
-    wide = total.to(tl.float32)
+    wide = tl.load(x + row + at, inside, other=0.0).to(tl.float32)
     if CENTRED:
+        wide += tl.load(shift + at, inside, other=0.0)
         wide = tl.where(inside, wide - tl.sum(wide, 0) / width, 0.0)
     wide *= tl.rsqrt(tl.sum(wide * wide, 0) / width + eps)
     scale = tl.load(weight + at, inside, other=0.0)
@@ -176,15 +173,18 @@ def _join_parts(parts, masses, out, WIDTH: tl.constexpr, PARTS: tl.constexpr):
     tl.store(out + head * WIDTH + d, tl.sum(answers * share[:, None], 0).to(out.dtype.element_ty))
 
 
-def add_norm(x: Tensor, change: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
-    """`fused.add_layer_norm`, or `fused.add_rms_norm` where there is no bias."""
-    x, change = x.contiguous(), change.contiguous()
+def norm(x: Tensor, weight: Tensor, eps: float, shift: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """`fused.layer_norm`, or `fused.rms_norm` where there is neither shift nor bias."""
+    x = x.contiguous()
     out = x.new_empty(x.shape)
     width = x.shape[-1]
     block = triton.next_power_of_2(width)
-    centred: Any = bias is not None
-    _add_norm[(x.numel() // width,)](x, change, weight, bias if centred else weight, out, width, eps, block, centred)
-    return x, out
+    rows = x.numel() // width
+    if shift is None or bias is None:
+        _norm[(rows,)](x, x, weight, weight, out, width, eps, block, CENTRED=False)
+    else:
+        _norm[(rows,)](x, shift, weight, bias, out, width, eps, block, CENTRED=True)
+    return out
 
 
 def silu_times(both: Tensor) -> Tensor:

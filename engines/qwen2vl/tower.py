@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from engines.base import Picture
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend, attend_alike
+from engines.qwen2vl.attention import Spans, attend_pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from model_loader import PictureSpec
 
 CHUNK_PATCHES = 65_536
-
-# Pictures of one size that are taken together, where there are so many; see `attend_alike`.
-ALIKE = (64, 32, 16)
 
 # The base of the tower's rotary angles, which no configuration changes.
 THETA = 10_000.0
@@ -89,18 +86,22 @@ def gather_pixels(pictures: Sequence[Picture], spec: PictureSpec, *, pinned: boo
     return Pixels(joined, groups, torch.from_numpy(np.concatenate(tokens)))
 
 
-def _halved(groups: Sequence[Group]) -> Iterator[Group]:
-    """Groups of as many alike as a chunk holds, then of half as many and so on, and of what is left."""
+def _fitting(groups: Sequence[Group]) -> Iterator[Group]:
+    """The groups, those that are too large for a chunk in several."""
     for group in groups:
-        left = group.count
-        for count in ALIKE:
-            while left >= count and count * group.patches <= CHUNK_PATCHES:
-                yield Group(group.rows, group.columns, count)
-                left -= count
         most = max(1, CHUNK_PATCHES // group.patches)
-        while left:
-            yield Group(group.rows, group.columns, min(left, most))
-            left -= min(left, most)
+        for first in range(0, group.count, most):
+            yield Group(group.rows, group.columns, min(most, group.count - first))
+
+
+def _sums_of_biases(blocks: Any) -> Tensor:
+    """The biases that each norm finds in the residual stream, float32 (norms, width): they are added there at once."""
+    biases = [layer.bias.detach().float() for block in blocks for layer in (block.attn.proj, block.mlp.fc2)]
+    return torch.stack([torch.zeros_like(biases[0]), *biases]).cumsum(dim=0)
+
+
+def _columns(chunk: Sequence[tuple[Tensor, Group]]) -> tuple[list[Tensor], list[Group]]:
+    return [part for part, _ in chunk], [group for _, group in chunk]
 
 
 class VisionTower:
@@ -121,6 +122,7 @@ class VisionTower:
         colours = (torch.tensor(values, device=self._device).view(3, 1, 1) for values in (spec.mean, spec.std))
         self._mean, self._std = colours
         self._heads = visual.blocks[0].attn.num_heads
+        self._shifts = _sums_of_biases(visual.blocks)
         # Kept on the device: a copy would wait, and can't be recorded in a CUDA graph.
         self._angles = lru_cache(maxsize=64)(self._find_angles)
         self._starts = lru_cache(maxsize=64)(self._find_starts)
@@ -139,22 +141,18 @@ class VisionTower:
         return torch.cat([self._look(*chunk) for chunk in self._chunks(content, groups)])
 
     def _chunks(self, content: Tensor, groups: Sequence[Group]) -> Iterator[tuple[list[Tensor], list[Group]]]:
-        """Pixels and sizes, some pictures at a time: many alike, or few of any sizes."""
-        parts: list[Tensor] = []
-        sizes: list[Group] = []
-        room, start = CHUNK_PATCHES, 0
-        for group in _halved(groups):
-            if parts and (group.count in ALIKE or room < group.patches * group.count):
-                yield parts, sizes
-                parts, sizes, room = [], [], CHUNK_PATCHES
-            end = start + group.count * group.patches * 3 * self._spec.patch**2
-            parts.append(content[start:end])
-            sizes.append(group)
-            room -= group.count * group.patches
-            start = end
-            if group.count in ALIKE:
-                room = 0
-        yield parts, sizes
+        """Pixels and sizes, some pictures at a time."""
+        pieces = list(_fitting(groups))
+        parts = content.split([piece.count * piece.patches * 3 * self._spec.patch**2 for piece in pieces])
+        chunk: list[tuple[Tensor, Group]] = []
+        room = CHUNK_PATCHES
+        for part, piece in zip(parts, pieces, strict=True):
+            if chunk and room < piece.count * piece.patches:
+                yield _columns(chunk)
+                chunk, room = [], CHUNK_PATCHES
+            chunk.append((part, piece))
+            room -= piece.count * piece.patches
+        yield _columns(chunk)
 
     def _look(self, parts: list[Tensor], sizes: list[Group]) -> Tensor:
         """Tokens of one chunk."""
@@ -166,8 +164,7 @@ class VisionTower:
         )
         lengths = [size.patches for size in sizes for _ in range(size.count)]
         starts = self._starts(tuple(lengths))
-        alike = sizes[0].count if len(sizes) == 1 and sizes[0].count in ALIKE else 0
-        return self._encode(patches, (cos, sin), Spans(starts, max(lengths)), alike)
+        return self._encode(patches, (cos, sin), Spans(starts, max(lengths)))
 
     def _cut(self, content: Tensor, size: Group) -> Tensor:
         """Pixels of pictures of one size to patches, float32 of shape (patches, 3 * patch * patch).
@@ -181,24 +178,17 @@ class VisionTower:
         flat = tiles.reshape(-1, 3, patch, patch)
         return ((flat.float() / 255 - self._mean) / self._std).flatten(1)
 
-    def _encode(self, patches: Tensor, angles: Angles, spans: Spans, alike: int) -> Tensor:
-        blocks, merger = self._visual.blocks, self._visual.merger
+    def _encode(self, patches: Tensor, angles: Angles, spans: Spans) -> Tensor:
+        merger, shifts = self._visual.merger, iter(self._shifts)
         x = F.linear(patches, self._embed).to(self._dtype)
-        norm = blocks[0].norm1
-        normed = F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
-        following = [*(block.norm1 for block in blocks[1:]), merger.ln_q]
-        for block, after in zip(blocks, following, strict=True):
+        for block in self._visual.blocks:
+            normed = fused.layer_norm(x, next(shifts), block.norm1.weight, block.norm1.bias)
             qkv = block.attn.qkv(normed).view(len(x), 3 * self._heads, -1)
             fused.turn(qkv, angles, 2 * self._heads)
-            query, key, value = qkv.split(self._heads, dim=1)
-            if alike:
-                answer = attend_alike(query, key, value, alike)
-            else:
-                answer, _ = attend(query, key, value, spans, spans, causal=False)
-            change = block.attn.proj(answer.flatten(1))
-            x, normed = fused.add_layer_norm(x, change, block.norm2.weight, block.norm2.bias)
-            change = block.mlp.fc2(fused.quick_gelu(block.mlp.fc1(normed)))
-            x, normed = fused.add_layer_norm(x, change, after.weight, after.bias)
+            fused.add_linear(x, attend_pictures(qkv, spans).flatten(1), block.attn.proj.weight)
+            normed = fused.layer_norm(x, next(shifts), block.norm2.weight, block.norm2.bias)
+            fused.add_linear(x, fused.quick_gelu(block.mlp.fc1(normed)), block.mlp.fc2.weight)
+        normed = fused.layer_norm(x, next(shifts), merger.ln_q.weight, merger.ln_q.bias)
         tokens: Tensor = merger.mlp(normed.view(-1, merger.hidden_size))
         return tokens
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import accumulate
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from benchmarks.attention.cases import Case, Heads, fill
 from engines.qwen2vl import attention_kernels as kernels
-from engines.qwen2vl.attention import attend
+from engines.qwen2vl.attention import Spans, attend
 from engines.qwen2vl.attention_kernels import Tile
 from engines.qwen2vl.decoder import see
 from engines.qwen2vl.layout import BatchLayout, lay_out_batch, lay_out_shot
@@ -122,10 +123,21 @@ def test_what_is_not_a_number_is_not_hidden() -> None:
     assert answer[layout.asked_starts[1] : layout.asked_starts[2]].isnan().all()
 
 
+@pytest.mark.parametrize("width", [32, 80])
+def test_pictures_see_themselves(width: int) -> None:
+    lengths = [1, 100, 64, 33]
+    pictures = Spans(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), max(lengths))
+    qkv = torch.randn(sum(lengths), 3 * 2, width, generator=torch.Generator().manual_seed(1))
+    query, key, value = qkv.split(2, dim=1)
+    plain, _ = attend(query, key, value, pictures, pictures, causal=False)
+    torch.testing.assert_close(kernels.attend_pictures(qkv, pictures, Tile(64, 32, 4, 2)), plain, rtol=1e-4, atol=1e-5)
+
+
 def test_a_tile_is_one_that_the_gpu_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     room = SimpleNamespace(shared_memory_per_block_optin=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: room)
     for room.shared_memory_per_block_optin, tile in ((232_448, kernels.TILES[0]), (101_376, kernels.TILES[1])):
         kernels.tile_of.cache_clear()
         assert kernels.tile_of(torch.device("cuda:0"), 128) == tile  # an H100, an L4
-    assert kernels.TILES[-1].shared_bytes(128) <= 64 * 1024  # a T4
+    for tile in (kernels.TILES[-1], kernels.PICTURE_TILES[-1]):
+        assert tile.shared_bytes(80) <= 64 * 1024  # a T4

@@ -23,11 +23,10 @@ def assert_same(there: object, here: object) -> None:
 
 @pytest.mark.parametrize("width", [48, 300])
 def test_norms(width: int) -> None:
-    x, change, weight, bias = numbers(7, width), 3 * numbers(7, width), numbers(width), numbers(1, width)[0]
-    rms = kernels.add_norm(x.clone(), change.clone(), weight, None, EPS)
-    assert_same(rms, fused.add_rms_norm(x, change, weight, EPS))
-    layer = kernels.add_norm(x.clone(), change.clone(), weight, bias, fused.VISION_EPS)
-    assert_same(layer, fused.add_layer_norm(x, change, weight, bias))
+    x, shift, weight, bias = numbers(7, width), 3 * numbers(2, width)[1], numbers(width), numbers(1, width)[0]
+    assert_same(kernels.norm(x, weight, EPS), fused.rms_norm(x, weight, EPS))
+    layer = kernels.norm(x, weight, fused.VISION_EPS, shift, bias)
+    assert_same(layer, fused.layer_norm(x, shift, weight, bias))
 
 
 @pytest.mark.parametrize(

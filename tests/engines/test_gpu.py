@@ -15,7 +15,7 @@ from benchmarks.attention.cases import Heads, make_case
 from engines.base import ShotPictures, ShotReading
 from engines.budget import find_room
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend, attend_alike, attend_one
+from engines.qwen2vl.attention import Spans, attend, attend_one, attend_pictures
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.qwen2vl.decoder import see
 from engines.runner import ModelRunner
@@ -40,12 +40,12 @@ def on_gpu(*tensors: torch.Tensor) -> list[torch.Tensor]:
 def test_norms_and_gates(width: int, rows: int) -> None:
     steps: list[tuple[Callable[..., object], list[torch.Tensor]]] = [
         (
-            lambda x, y, w: torch.stack(fused.add_rms_norm(x, y, w, 1e-6)),
-            [half(rows, width), half(rows, width), half(width)],
+            lambda x, w: fused.rms_norm(x, w, 1e-6),
+            [half(rows, width), half(width)],
         ),
         (
-            lambda *a: torch.stack(fused.add_layer_norm(*a)),
-            [half(rows, width), half(rows, width), half(width), half(width)],
+            fused.layer_norm,
+            [half(rows, width), half(width).float(), half(width), half(width)],
         ),
         (fused.silu_times, [half(rows, 2 * width)]),
         (fused.quick_gelu, [half(rows, width)]),
@@ -118,11 +118,14 @@ def test_a_batch_with_its_questions(settings: Settings, heads: Heads) -> None:
     torch.testing.assert_close(see(case.cache, case.qkv, case.batch).float(), exact, rtol=0.02, atol=0.02)
 
 
-def test_alike_is_ragged_of_one_length() -> None:
-    query, key, value = on_gpu(half(16 * 60, 4, 80), half(16 * 60, 4, 80), half(16 * 60, 4, 80))
-    _, alike = spans([60] * 16)
-    ragged, _ = attend(query, key, value, alike, alike, causal=False)
-    torch.testing.assert_close(attend_alike(query, key, value, 16), ragged, rtol=0.02, atol=0.02)
+@pytest.mark.parametrize("width", [64, 80, 128])
+@pytest.mark.parametrize("lengths", [[60] * 16, [1, 1008, 64, 333]])
+def test_pictures_see_themselves(width: int, lengths: list[int]) -> None:
+    (qkv,) = on_gpu(half(sum(lengths), 3 * 4, width))
+    _, pictures = spans(lengths)
+    query, key, value = qkv.float().split(4, dim=1)
+    exact, _ = attend(query, key, value, pictures, pictures, causal=False)
+    torch.testing.assert_close(attend_pictures(qkv, pictures).float(), exact, rtol=0.02, atol=0.02)
 
 
 @pytest.fixture(scope="module")
