@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from functools import partial
 from typing import Any
 
 import anyio
 import httpx
 
+from engines.apart import apart
 from qwen_shots.errors import CannotLoad, InvalidSettings
 from settings import ModelSettings
 
@@ -92,7 +94,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Let the connections go."""
-        await self._http.aclose()
+        await apart(self._http.aclose)
 
     async def ask(self, body: bytes) -> Any:
         """One chat completion, tried again while that may help.
@@ -138,7 +140,7 @@ class Endpoint:
         """Send once; the decoded answer."""
         try:
             with anyio.fail_after(seconds):
-                answer = await self._http.request(method, self.url + path, content=body)
+                answer = await apart(partial(self._http.request, method, self.url + path, content=body))
         except (TimeoutError, httpx.ConnectTimeout):
             # Not tried again here: the shot's time is running out, and another endpoint may be faster.
             raise NoAnswer("it did not answer in time") from None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from engines.base import ShotPictures, ShotReading, Status
 from engines.choice import make_engine
-from engines.endpoint import KEY_VARIABLE
+from engines.endpoint import KEY_VARIABLE, Endpoint
 from engines.pixels import fit_shot
 from engines.remote import RemoteEngine
 from model_loader import find_picture_spec
@@ -82,7 +85,10 @@ async def until(reached: Callable[[], bool]) -> None:
 
 
 def run(settings: Settings, scenario: Callable[[RemoteEngine], Awaitable[None]]) -> None:
-    """Start an engine, wait until it is healthy, and close it after the scenario. No task may be left."""
+    """Start an engine, wait until it is healthy, and close it after the scenario.
+
+    No task may be left, and no connection.
+    """
 
     async def play() -> None:
         engine = RemoteEngine(settings)
@@ -96,7 +102,27 @@ def run(settings: Settings, scenario: Callable[[RemoteEngine], Awaitable[None]])
             await engine.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    asyncio.run(play())
+    gc.collect()
+    with warnings.catch_warnings(record=True) as unclosed:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(play())
+        gc.collect()
+    assert [str(each.message) for each in unclosed] == []
+
+
+class AtFirst(logging.Handler):
+    """Acts once, when a message that begins like this is logged."""
+
+    def __init__(self, message: str, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._message = message
+        self._act = act
+        self.acted = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith(self._message) and not self.acted:
+            self.acted = True
+            self._act()
 
 
 def assert_good(answer: ShotReading, shot: ShotPictures, settings: Settings) -> None:
@@ -388,6 +414,46 @@ def test_a_client_that_goes_away_takes_its_requests_with_it(settings: Settings, 
         assert_good(await engine.look(SHOT), SHOT, settings)
 
     run(remote(settings, server.url), scenario)
+
+
+def test_a_client_that_goes_away_while_dead_connections_are_closed(
+    settings: Settings, server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first of them is being closed, by the shot's request, when the shot is given up."""
+    monkeypatch.setattr("engines.line.WATCH_SECONDS", 60.0)  # not the watch's request
+    caplog.set_level(logging.DEBUG, "httpcore.connection")
+    log = logging.getLogger("httpcore.connection")
+
+    async def scenario(engine: RemoteEngine) -> None:
+        server.delay = 0.02
+        await engine.look(SHOT)
+        await asyncio.to_thread(server.stop)
+        looking = asyncio.create_task(engine.look(SMALL))
+        go_away = AtFirst("close.started", looking.cancel)
+        log.addHandler(go_away)
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+        log.removeHandler(go_away)
+        assert go_away.acted
+
+    run(remote(settings, server.url), scenario)
+
+
+def test_a_request_that_is_cancelled_again_and_again_goes_away(settings: Settings, server: FakeServer) -> None:
+    async def play() -> None:
+        endpoint = Endpoint(server.url, remote(settings, server.url).model)
+        asking = asyncio.create_task(endpoint.ask(b"{}"))
+        await until(lambda: server.now == 1)
+        while not asking.done():
+            asking.cancel()
+            await asyncio.sleep(0)
+        try:
+            await until(lambda: server.dropped == 1)
+        finally:
+            await endpoint.close()
+
+    server.delay = 60
+    asyncio.run(play())
 
 
 def test_a_full_queue(settings: Settings, server: FakeServer) -> None:

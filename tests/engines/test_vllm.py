@@ -41,9 +41,11 @@ SEED = 2_100_000_000
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     """One vLLM for all tests here."""
     server = VllmServer(tmp_path_factory.mktemp("vllm") / "vllm.log")
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
