@@ -241,4 +241,7 @@ def _health(app: FastAPI) -> Health:
 
 
 if __name__ == "__main__":
+    # multiprocessing has a spawned process run its parent's main file again, and this one brings the web framework,
+    # which engines do without.
+    del __file__
     sys.exit(process.main(create_app))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.figure
@@ -82,12 +83,30 @@ def _save(figure: mpl.figure.Figure, picture: Path) -> None:
     plt.close(figure)
 
 
+def draw_replicas(rows: Sequence[Mapping[str, Any]], picture: Path) -> None:
+    """Shots a second over GPUs.
+
+    Args:
+        rows: `benchmarks.replicas.Row`, as JSON has them.
+        picture: SVG file to write.
+    """
+    figure, axes = plt.subplots(figsize=(9, 2.2), layout="constrained")
+    names = [f"{row['gpus']} GPU{'s' if row['gpus'] > 1 else ''}, {row['placement']}" for row in rows]
+    colours = [OURS if row["placement"] == "replicate" else OTHERS for row in rows]
+    bars = axes.barh(names, [row["rate"] for row in rows], color=colours)
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set(xlabel="shots a second over HTTP", xlim=(0, 1.15 * max(row["rate"] for row in rows)))
+    axes.invert_yaxis()
+    _save(figure, picture)
+
+
 def main(folder: Path = RESULTS) -> None:
-    """Draw all three."""
+    """Draw all four."""
     mpl.rcParams["svg.hashsalt"] = "qwen-shots"  # the same picture for the same figures
     figures = json.loads((folder / "gpu.json").read_text(encoding="utf-8"))
     draw_ways(figures["ways"], folder / "ways.svg")
     draw_stages(figures["stages"], folder / "stages.svg")
+    draw_replicas(json.loads((folder / "replicas.json").read_text(encoding="utf-8")), folder / "replicas.svg")
     draw_growth(json.loads((folder / "growth.json").read_text(encoding="utf-8")), folder / "growth.svg")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import httpx
@@ -14,7 +16,7 @@ from qwen_shots.schemas import Evidence
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, BUNDLED, shot
+from tests.helpers import AUTH, BUNDLED, ROOT, shot
 from tests.scripts.processes import wait_for
 
 
@@ -82,3 +84,17 @@ def test_the_log_says_healthy_when_health_does(
         assert "healthy" not in caplog.text
         engine.status = Status.HEALTHY
         wait_for(lambda: "healthy: fake on cpu" in caplog.text)
+
+
+MAIN = """
+import multiprocessing.spawn, runpy
+import process
+process.main = lambda _: print(*multiprocessing.spawn.get_preparation_data("engine"))
+runpy.run_path("server.py", run_name="__main__")
+"""
+
+
+def test_engines_do_not_import_the_server() -> None:
+    ran = subprocess.run([sys.executable, "-c", MAIN], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "sys_path" in ran.stdout
+    assert "init_main" not in ran.stdout

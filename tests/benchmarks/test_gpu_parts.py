@@ -41,9 +41,9 @@ def test_steady_batches_and_stages(settings: Settings) -> None:
     assert all(milliseconds > 0 for times in parts.values() for milliseconds in times.values())
 
 
-@pytest.mark.parametrize("name", ["ways.svg", "stages.svg", "growth.svg"])
+@pytest.mark.parametrize("name", ["ways.svg", "stages.svg", "growth.svg", "replicas.svg"])
 def test_the_pictures_are_of_the_figures(name: str, tmp_path: Path) -> None:
-    for figures in ("gpu.json", "growth.json"):
+    for figures in ("gpu.json", "growth.json", "replicas.json"):
         (tmp_path / figures).write_bytes((charts.RESULTS / figures).read_bytes())
     charts.main(tmp_path)
     assert (tmp_path / name).read_text() == (ROOT / "benchmarks/results" / name).read_text()
