@@ -14,9 +14,15 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
-import process
 from analyzer import ShotAnalyzer
-from api_docs import (
+from engines.base import Engine, Status
+from engines.choice import make_engine
+from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
+from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
+from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
+from security import Gatekeeper
+from serving import process
+from serving.api_docs import (
     EXAMPLE_BATCH_ANALYSIS,
     EXAMPLE_SHOT,
     add_docs,
@@ -24,18 +30,12 @@ from api_docs import (
     json_body,
     problem_responses,
 )
-from engines.base import Engine, Status
-from engines.choice import make_engine
-from intake import Patience, accept, in_time, patience, read_json, while_connected
-from loading import until_loaded
-from problems import TYPE_PREFIX, Unforeseen, add_error_handlers
-from qwen_shots.errors import QwenShotsError, ShotFailed, Unavailable
-from qwen_shots.schemas import EXAMPLE_ANALYSIS, Analysis, BatchAnalysis, BatchError, Health
-from request_log import RequestLog
-from security import Gatekeeper
+from serving.intake import Patience, accept, in_time, patience, read_json, while_connected
+from serving.loading import until_loaded
+from serving.request_log import RequestLog
+from serving.wire import parse_batch, parse_shot, shot_id_of
 from settings import Settings
 from telemetry import Metrics
-from wire import parse_batch, parse_shot, shot_id_of
 
 log = logging.getLogger("qwen_server")
 
@@ -241,7 +241,9 @@ def _health(app: FastAPI) -> Health:
 
 
 if __name__ == "__main__":
-    # multiprocessing has a spawned process run its parent's main file again, and this one brings the web framework,
-    # which engines do without.
+    # multiprocessing has each process that it spawns run its parent's main file again, and this one brings the web
+    # framework, which engines do without. Those that serve import it by its name.
     del __file__
-    sys.exit(process.main(create_app))
+    import server
+
+    sys.exit(process.main(server.create_app))

@@ -13,13 +13,13 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-import process
 from engines import worker
 from engines.base import EngineInfo, ShotPictures, ShotReading
 from engines.stations import OneStep, Stations
 from model_loader import PictureSpec
 from qwen_shots.scoring import Reading
 from server import create_app
+from serving import process
 from settings import Settings
 
 # Variables, because the engines are processes of their own.

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import analyzer
-import wire
 from benchmarks import film_frames, rounds
 from qwen_shots import media
 from qwen_shots.schemas import EXAMPLE_AUDIO, Shot
+from serving import wire
 
 # Qwen2-VL's token, and the default of model.max_frame_tokens.
 FIT = media.PictureFit(factor=28, max_tokens=256)

@@ -8,7 +8,6 @@ from functools import partial
 import torch
 
 import analyzer
-import wire
 from benchmarks import limit, prepare
 from engines.base import ShotPictures, ShotReading
 from engines.qwen2vl.backbone import Qwen2VL
@@ -16,6 +15,7 @@ from engines.qwen2vl.preparing import Prepared
 from engines.runner import ModelRunner
 from qwen_shots import audio, fusion
 from qwen_shots.schemas import Analysis
+from serving import wire
 
 HOST = "one CPU core"
 JPEG_QUALITY = 90

@@ -20,10 +20,9 @@ from engines.messages import receive, send
 from engines.probe import probe_shot
 from engines.stations import Answer, Job, Stations, pass_through
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
-from lifeline import end_with_parent
 from logs import log_to_terminal
 from model_loader import PictureSpec, Plan
-from process_name import name_process
+from processes import end_with_parent, name_process
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from qwen_shots.fusion import KEY_FRAMES
 from settings import Settings

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api_docs import PROBLEMS
 from problems import TYPE_PREFIX
 from security import Gatekeeper
 from server import create_app
+from serving.api_docs import PROBLEMS
 from settings import Settings
 from tests.fakes import FakeEngine
 from tests.helpers import AUTH, shot

@@ -75,7 +75,7 @@ def test_any_number_of_attributes(settings: Settings, count: int) -> None:
 def test_the_log_says_healthy_when_health_does(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("loading.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("serving.loading.POLL_SECONDS", 0.01)
     caplog.set_level("INFO")
     engine = FakeEngine(list(settings.attributes))
     engine.status = Status.DEGRADED  # one GPU is ready, the others load
@@ -88,7 +88,7 @@ def test_the_log_says_healthy_when_health_does(
 
 MAIN = """
 import multiprocessing.spawn, runpy
-import process
+from serving import process
 process.main = lambda _: print(*multiprocessing.spawn.get_preparation_data("engine"))
 runpy.run_path("server.py", run_name="__main__")
 """

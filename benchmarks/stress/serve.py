@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-import process
 from server import create_app
+from serving import process
 from tests.engines import faulty
 from tests.engines.faulty import Plan
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import analyzer
-import wire
 from benchmarks import prepare
+from serving import wire
 
 
 def test_both_ways_prepare_the_same() -> None:

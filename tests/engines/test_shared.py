@@ -15,8 +15,8 @@ import pytest
 from engines.base import ShotPictures
 from engines.host import EngineHost
 from engines.shared import SharedEngine
-from metrics_sum import add_up
 from qwen_shots.errors import EngineLost
+from serving.metrics_sum import add_up
 from telemetry import Metrics
 from tests.fakes import FakeEngine
 from tests.helpers import PATIENCE_SECONDS

@@ -13,7 +13,8 @@ import pytest
 from tests.helpers import PATIENCE_SECONDS, ROOT, free_port, server_environment
 from tests.scripts.processes import wait_until_nothing_runs
 
-PARTS = ("*.py", "*.sh", "config.yaml", "requirements*", "engines", "qwen_shots", "samples", "scripts", "models")
+CODE = ("*.py", "engines", "serving", "qwen_shots", "scripts")
+PARTS = (*CODE, "*.sh", "config.yaml", "requirements*", "samples", "models")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -24,7 +24,7 @@ from multiprocessing.context import SpawnProcess
 
 from engines.base import Engine
 from engines.host import EngineHost, Guest
-from loading import until_loaded
+from serving.loading import until_loaded
 
 log = logging.getLogger("qwen_server")
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import uvicorn
 from fastapi import FastAPI
 
-from connections import protocol_for
 from engines.base import Engine
+from serving.connections import protocol_for
 from settings import Settings
 
 # For uvicorn in every mode. No proxy headers: they would let anybody claim to be this machine.

@@ -11,7 +11,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from problems import MEDIA_TYPE, TYPE_PREFIX
-from request_log import note_unparsable
+from serving.request_log import note_unparsable
 from telemetry import Metrics
 
 # From the first moment of a connection, or the first byte of a further request on it, to the end of the headers; and

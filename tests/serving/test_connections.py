@@ -16,10 +16,10 @@ from typing import cast
 import httpx
 import pytest
 
-import process
-from connections import READ_BYTES, PatientProtocol
-from draining import DrainingServer
 from server import create_app
+from serving import process
+from serving.connections import READ_BYTES, PatientProtocol
+from serving.draining import DrainingServer
 from settings import Settings
 from tests.fakes import FakeEngine
 from tests.helpers import AUTH, PATIENCE_SECONDS, free_port, shot
@@ -34,7 +34,7 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> float:
     """The server's patience with headers is short."""
-    monkeypatch.setattr("connections.PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr("serving.connections.PATIENCE_SECONDS", PATIENCE)
     return PATIENCE
 
 
@@ -73,7 +73,7 @@ def wait_until_closed(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET", b"GET /health HTTP/1.1\r\nHost: here\r\n"])
 def test_headers_that_do_not_end(port: int, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connections.PATIENCE_SECONDS", PATIENCE / 2)
+    monkeypatch.setattr("serving.connections.PATIENCE_SECONDS", PATIENCE / 2)
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(sent)

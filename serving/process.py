@@ -17,24 +17,24 @@ from pathlib import Path
 
 from watchfiles import Change, watch
 
-import front
-from draining import CreateApp, DrainingServer
 from engines.choice import make_engine
 from engines.host import EngineHost
-from fronts import Fronts
-from lifeline import end_with_parent
 from logs import log_to_terminal
-from metrics_sum import add_up
+from processes import end_with_parent
 from qwen_shots.errors import InvalidSettings
+from serving import front
+from serving.draining import CreateApp, DrainingServer
+from serving.fronts import Fronts
+from serving.metrics_sum import add_up
 from settings import Settings, config_path, load_settings
 from telemetry import Metrics
 
 log = logging.getLogger("qwen_server")
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
 
 # What `server.reload` watches: the folders with the server's code, and the configuration.
-WATCHED_FOLDERS = (HERE, HERE / "engines", HERE / "qwen_shots")
+WATCHED_FOLDERS = (ROOT, *(ROOT / folder for folder in ("engines", "engines/qwen2vl", "qwen_shots", "serving")))
 WATCH_MS = 500
 
 

@@ -18,7 +18,7 @@ from benchmarks.stress.pictures import small_picture
 from benchmarks.stress.raw import Answer, exchange, post_json
 from benchmarks.stress.signals import ask_and
 from benchmarks.stress.target import Target, target
-from metrics_sum import add_up
+from serving.metrics_sum import add_up
 from telemetry import Metrics
 from tests.helpers import ROOT, engine_standing_still, free_port, server_environment, wait_until_healthy
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from engines.base import Engine, Status
 from problems import UnsupportedMediaType
 from qwen_shots.errors import Draining, EngineLoading, QueueFull, TooSlow
-from wire import parse_json
+from serving.wire import parse_json
 
 Answer = TypeVar("Answer")
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from draining import CreateApp, DrainingServer
 from engines.shared import SharedEngine
-from lifeline import end_with_parent
 from logs import log_to_terminal
-from process_name import name_process
+from processes import end_with_parent, name_process
+from serving.draining import CreateApp, DrainingServer
 from settings import Settings
 
 # Connections that are taken over at once.

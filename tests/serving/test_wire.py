@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qwen_shots.errors import InvalidInput, InvalidShot
 from qwen_shots.schemas import EXAMPLE_AUDIO, MAX_INTEGER_ID, BatchError
-from wire import parse_batch, parse_json, parse_shot, shot_id_of
+from serving.wire import parse_batch, parse_json, parse_shot, shot_id_of
 
 SENT = "SECRET"
 GOOD: Mapping[str, Any] = {
