@@ -34,7 +34,8 @@ log = logging.getLogger("qwen_server")
 ROOT = Path(__file__).parent.parent
 
 # What `server.reload` watches: the folders with the server's code, and the configuration.
-WATCHED_FOLDERS = (ROOT, *(ROOT / folder for folder in ("engines", "engines/qwen2vl", "qwen_shots", "serving")))
+CODE = ("engines", "engines/qwen2vl", "engines/qwen2vl/kernels", "qwen_shots", "serving")
+WATCHED_FOLDERS = (ROOT, *(ROOT / folder for folder in CODE))
 WATCH_MS = 500
 
 

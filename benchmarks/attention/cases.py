@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.noise import KEY_FRAMES, random_shots
-from engines.qwen2vl.attention import Spans
 from engines.qwen2vl.backbone import Qwen2VL, decoder_batch
 from engines.qwen2vl.decoder import DecoderBatch
 from engines.qwen2vl.layout import BatchLayout
+from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
 
 if TYPE_CHECKING:

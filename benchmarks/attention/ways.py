@@ -11,9 +11,11 @@ import torch
 from benchmarks.attention import cases
 from benchmarks.attention.cases import Case
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend
-from engines.qwen2vl.attention_kernels import Tile, attend_cached, join_own
+from engines.qwen2vl.attention import attend
 from engines.qwen2vl.decoder import see
+from engines.qwen2vl.kernels.text import attend_cached, join_own
+from engines.qwen2vl.kernels.tiles import Tile
+from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,18 +1,18 @@
 """Attention over sequences of unequal length that lie one behind the other, without padding.
 
-On a GPU in half precision it is a Triton kernel over the cache (`attention_kernels`), and one call of the flash
+On a GPU in half precision it is a Triton kernel over the cache (`kernels`), and one call of the flash
 attention that torch brings where none serves; elsewhere the same in plain torch. Flash attention's public name,
 torch.nn.attention.varlen, has no `seqused_k` before torch 2.12, so the operator below it is called.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from engines.qwen2vl import fused
+from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,21 +23,6 @@ HALVES = (torch.bfloat16, torch.float16)
 # What heads the kernels were written for.
 KERNEL_WIDTHS = (16, 32, 64, 128)
 PICTURE_WIDTHS = (32, 64, 80, 128)
-
-
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """Where sequences lie in a tensor of tokens.
-
-    Attributes:
-        starts: int32 of shape (sequences + 1,): where each begins, and behind the last one.
-        longest: no sequence has more tokens; a bound may be larger than the truth.
-        lengths: int32 of shape (sequences,): how many tokens count of each; None: all up to the next one.
-    """
-
-    starts: Tensor
-    longest: int
-    lengths: Tensor | None = None
 
 
 def attend(
@@ -74,23 +59,23 @@ def attend(
     return _attend_plainly(query, key, value, asking, asked, causal=causal)
 
 
-def attend_pictures(qkv: Tensor, pictures: Spans) -> Tensor:
+def attend_pictures(qkv: Tensor, spans: Spans) -> Tensor:
     """Patches that see all of their own picture.
 
     Args:
         qkv: (patches, heads of each, width), contiguous: queries, keys and values, as many heads of each.
-        pictures: where each picture's patches lie.
+        spans: where each picture's patches lie.
 
     Returns:
         The answers, (patches, heads, width).
     """
     heads = qkv.shape[1] // 3
     if qkv.shape[-1] in PICTURE_WIDTHS and _is_half_on_gpu(qkv) and fused.has_triton():
-        from engines.qwen2vl import attention_kernels as kernels
+        from engines.qwen2vl.kernels import pictures as kernels
 
-        return kernels.attend_pictures(qkv, pictures, kernels.picture_tile_of(qkv.device, qkv.shape[-1]))
+        return kernels.attend_pictures(qkv, spans, kernels.tile_of(qkv.device, qkv.shape[-1]))
     query, key, value = qkv.split(heads, dim=1)
-    return attend(query, key, value, pictures, pictures, causal=False)[0]
+    return attend(query, key, value, spans, spans, causal=False)[0]
 
 
 def attend_cached(query: Tensor, cache: Tensor, asking: Spans, cached: Spans, out: Tensor, *, causal: bool) -> Tensor:
@@ -108,7 +93,7 @@ def attend_cached(query: Tensor, cache: Tensor, asking: Spans, cached: Spans, ou
         The logarithm of each softmax's denominator, float32 (heads, tokens).
     """
     if cached.lengths is not None and _have_kernel(query):
-        from engines.qwen2vl import attention_kernels as kernels
+        from engines.qwen2vl.kernels import text as kernels
 
         tile = kernels.tile_of(query.device, query.shape[-1])
         return kernels.attend_cached(query, cache, asking, cached, out, tile=tile, causal=causal)
@@ -130,7 +115,7 @@ def join_own(answer: Tensor, mass: Tensor, qkv: Tensor, keys: Tensor, *, twigs: 
     """
     heads = answer.shape[1]
     if _have_kernel(answer):
-        from engines.qwen2vl import attention_kernels as kernels
+        from engines.qwen2vl.kernels import text as kernels
 
         kernels.join_own(answer, mass, qkv, keys, twigs=twigs, keyed=keyed)
         return
@@ -154,7 +139,7 @@ def attend_one(query: Tensor, cache: Tensor, cached: Spans, starts: Tensor) -> T
         The answers, shaped as `query`.
     """
     if cached.lengths is not None and _have_kernel(query):
-        from engines.qwen2vl import kernels
+        from engines.qwen2vl.kernels import captions as kernels
 
         return kernels.attend_one(query, cache, cached.starts, cached.lengths)
     return attend(query, cache[:, 0], cache[:, 1], Spans(starts, 1), cached, causal=False)[0]

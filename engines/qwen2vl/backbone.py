@@ -11,13 +11,13 @@ import torch.nn.functional as F
 
 from engines.backbone import BackboneOutput
 from engines.base import ShotPictures
-from engines.qwen2vl.attention import Spans
 from engines.qwen2vl.captions import CaptionWriter
 from engines.qwen2vl.decoder import DecoderBatch, TextDecoder
 from engines.qwen2vl.graphs import Recorder
 from engines.qwen2vl.layout import BatchLayout
 from engines.qwen2vl.preparing import Prepared, Preparer
 from engines.qwen2vl.recordings import Recorded, Recordings, Told
+from engines.qwen2vl.spans import Spans
 from engines.qwen2vl.tower import VisionTower
 
 if TYPE_CHECKING:

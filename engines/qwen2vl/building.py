@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from engines.qwen2vl import attention, fused
-from engines.qwen2vl.attention import Spans
 from engines.qwen2vl.captions import GRAPH_ROWS
+from engines.qwen2vl.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -146,11 +146,11 @@ def _text_attention(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[],
 
 def _caption_attention(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
     """A kernel for each number of parts that a row is cut into."""
-    from engines.qwen2vl import kernels
+    from engines.qwen2vl.kernels.captions import parts_of
 
     heads, width = widths.heads, widths.hidden // widths.heads
     cache = like.new_zeros(1, 2, widths.kept, width)
-    for rows in {kernels.parts_of(rows, widths.kept): rows for rows in GRAPH_ROWS}.values():
+    for rows in {parts_of(rows, widths.kept): rows for rows in GRAPH_ROWS}.values():
         qkv = like.new_zeros(rows, heads + 2 * widths.kept, width)
         starts = torch.zeros(rows + 1, dtype=torch.int32, device=like.device)
         order = torch.arange(rows + 1, dtype=torch.int32, device=like.device)

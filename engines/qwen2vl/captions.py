@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engines.qwen2vl.attention import Spans
+from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
     from torch import Tensor

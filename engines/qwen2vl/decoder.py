@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend_cached, attend_one, join_own
+from engines.qwen2vl.attention import attend_cached, attend_one, join_own
 from engines.qwen2vl.fused import Angles
+from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
     from torch import Tensor

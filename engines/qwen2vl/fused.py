@@ -27,9 +27,9 @@ Angles: TypeAlias = "tuple[Tensor, Tensor]"
 @lru_cache(maxsize=1)
 def _kernels() -> Any:
     """Not at import: Triton comes with torch for GPUs alone."""
-    from engines.qwen2vl import kernels
+    from engines.qwen2vl.kernels import steps
 
-    return kernels
+    return steps
 
 
 @lru_cache(maxsize=1)

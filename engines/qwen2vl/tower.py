@@ -18,7 +18,8 @@ import torch.nn.functional as F
 
 from engines.base import Picture
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend_pictures
+from engines.qwen2vl.attention import attend_pictures
+from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from benchmarks.attention import figures, ways
 from benchmarks.attention.__main__ import runner_of
 from benchmarks.attention.cases import Heads, make_case
 from benchmarks.attention.ways import Step, Way
-from engines.qwen2vl.attention_kernels import Tile
+from engines.qwen2vl.kernels.tiles import Tile
 
 
 def test_every_way_is_right(monkeypatch: pytest.MonkeyPatch) -> None:

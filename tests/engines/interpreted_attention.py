@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from benchmarks.attention.cases import Case, Heads, fill
-from engines.qwen2vl import attention_kernels as kernels
-from engines.qwen2vl.attention import Spans, attend
-from engines.qwen2vl.attention_kernels import Tile
+from engines.qwen2vl.attention import attend, attend_pictures
 from engines.qwen2vl.decoder import see
+from engines.qwen2vl.kernels import pictures, text
+from engines.qwen2vl.kernels.tiles import Tile
 from engines.qwen2vl.layout import BatchLayout, lay_out_batch, lay_out_shot
+from engines.qwen2vl.spans import Spans
 
 SHARED = 5
 # Stems of one token and none, twigs of three tokens and more.
@@ -75,10 +76,10 @@ def by_kernels(case: Case, tile: Tile) -> torch.Tensor:
     """As `decoder.see` does it on a GPU."""
     batch, split, heads = case.batch, case.batch.trunk_tokens, case.heads.asking
     query, out = case.qkv[:, :heads], torch.empty(len(case.qkv), heads, case.heads.width)
-    kernels.attend_cached(query[:split], case.cache, batch.trunks, batch.filled, out[:split], tile=tile, causal=True)
+    text.attend_cached(query[:split], case.cache, batch.trunks, batch.filled, out[:split], tile=tile, causal=True)
     asked, answers = query[split:], out[split:]
-    mass = kernels.attend_cached(asked, case.cache, batch.asked, batch.seen, answers, tile=tile, causal=False)
-    kernels.join_own(answers, mass, case.questions, batch.keys, twigs=batch.twigs, keyed=batch.keyed)
+    mass = text.attend_cached(asked, case.cache, batch.asked, batch.seen, answers, tile=tile, causal=False)
+    text.join_own(answers, mass, case.questions, batch.keys, twigs=batch.twigs, keyed=batch.keyed)
     return out
 
 
@@ -103,7 +104,7 @@ def test_masses(*, causal: bool) -> None:
     query = case.qkv[: int(asking.starts[-1]), :12]
     plain = attend(query, case.cache[:, 0], case.cache[:, 1], asking, cached, causal=causal)
     out = torch.empty(query.shape)
-    mass = kernels.attend_cached(query, case.cache, asking, cached, out, tile=Tile(64, 64, 4, 2), causal=causal)
+    mass = text.attend_cached(query, case.cache, asking, cached, out, tile=Tile(64, 64, 4, 2), causal=causal)
     torch.testing.assert_close((out, mass), plain, rtol=1e-4, atol=1e-4)
 
 
@@ -126,18 +127,34 @@ def test_what_is_not_a_number_is_not_hidden() -> None:
 @pytest.mark.parametrize("width", [32, 80])
 def test_pictures_see_themselves(width: int) -> None:
     lengths = [1, 100, 64, 33]
-    pictures = Spans(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), max(lengths))
+    spans = Spans(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), max(lengths))
     qkv = torch.randn(sum(lengths), 3 * 2, width, generator=torch.Generator().manual_seed(1))
     query, key, value = qkv.split(2, dim=1)
-    plain, _ = attend(query, key, value, pictures, pictures, causal=False)
-    torch.testing.assert_close(kernels.attend_pictures(qkv, pictures, Tile(64, 32, 4, 2)), plain, rtol=1e-4, atol=1e-5)
+    plain, _ = attend(query, key, value, spans, spans, causal=False)
+    torch.testing.assert_close(pictures.attend_pictures(qkv, spans, Tile(64, 32, 4, 2)), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_tile_is_one_that_the_gpu_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     room = SimpleNamespace(shared_memory_per_block_optin=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: room)
-    for room.shared_memory_per_block_optin, tile in ((232_448, kernels.TILES[0]), (101_376, kernels.TILES[1])):
-        kernels.tile_of.cache_clear()
-        assert kernels.tile_of(torch.device("cuda:0"), 128) == tile  # an H100, an L4
-    for tile in (kernels.TILES[-1], kernels.PICTURE_TILES[-1]):
+    for room.shared_memory_per_block_optin, tile in ((232_448, text.TILES[0]), (101_376, text.TILES[1])):
+        text.tile_of.cache_clear()
+        assert text.tile_of(torch.device("cuda:0"), 128) == tile  # an H100, an L4
+    for tile in (text.TILES[-1], pictures.TILES[-1]):
         assert tile.shared_bytes(80) <= 64 * 1024  # a T4
+
+
+def test_a_gpu_takes_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = lay_out()
+    case = make_case(layout, Heads(12, 2, 16))
+    plain = softmax_of_each(case, layout)
+    qkv, spans = torch.randn(30, 3 * 2, 32), Spans(torch.tensor([0, 30], dtype=torch.int32), 30)
+    pictured = attend_pictures(qkv, spans)
+    launched = []
+    for module in (text, pictures):
+        monkeypatch.setattr(module, "tile_of", lambda *_: launched.append(1) or Tile(64, 32, 4, 2))
+    monkeypatch.setattr("engines.qwen2vl.attention._is_half_on_gpu", lambda _: True)
+    monkeypatch.setattr("engines.qwen2vl.fused.has_triton", lambda: True)
+    torch.testing.assert_close(see(case.cache, case.qkv, case.batch), plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attend_pictures(qkv, spans), pictured, rtol=1e-4, atol=1e-5)
+    assert len(launched) == 3

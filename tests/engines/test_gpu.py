@@ -15,9 +15,10 @@ from benchmarks.attention.cases import Heads, make_case
 from engines.base import ShotPictures, ShotReading
 from engines.budget import find_room
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend, attend_one, attend_pictures
+from engines.qwen2vl.attention import attend, attend_one, attend_pictures
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.qwen2vl.decoder import see
+from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
 from settings import Settings
 from tests.helpers import scene

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.qwen2vl import fused
-from engines.qwen2vl.attention import Spans, attend
+from engines.qwen2vl.attention import attend
 from engines.qwen2vl.layout import ShotLayout, lay_out_batch, lay_out_shot
 from engines.qwen2vl.recordings import Recorded, Recordings
+from engines.qwen2vl.spans import Spans
 from engines.qwen2vl.tower import CHUNK_PATCHES, Group, _fitting
 
 IMAGE = 9

@@ -1,13 +1,12 @@
-"""The pictures' attention, and the text's over a batch that is read, as Triton kernels.
+"""The text's attention over a batch that is read.
 
-Of the text, flash attention gives each head a tile of its own and copies keys that are not one behind the other; here
-the heads that share keys fill a tile together, and stems and twigs find their few keys where they lie: some 0.4 of its
-time. See `benchmarks.attention`.
+Flash attention gives each head a tile of its own and copies keys that are not one behind the other; here the heads that
+share keys fill a tile together, and stems and twigs find their few keys where they lie: some 0.4 of its time. See
+`benchmarks.attention`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,64 +14,22 @@ import torch
 import triton
 import triton.language as tl
 
+from engines.qwen2vl.kernels.tiles import LOG2_E, Tile, first_that_fits
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engines.qwen2vl.attention import Spans
-
-LOG2_E = 1.4426950408889634
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """How a kernel's work is cut.
-
-    Attributes:
-        rows: queries times heads that a program takes at once.
-        keys: that it takes at once.
-        warps: of 32 threads each.
-        stages: blocks of keys on their way at once.
-    """
-
-    rows: int
-    keys: int
-    warps: int
-    stages: int
-
-    def __str__(self) -> str:
-        return f"{self.rows} x {self.keys}, {self.warps} warps, {self.stages} stages"
-
-    def shared_bytes(self, width: int) -> int:
-        """Memory on the chip that heads of so many numbers need, in half precision."""
-        return 2 * width * (self.rows + 2 * self.keys * self.stages)
-
+    from engines.qwen2vl.spans import Spans
 
 # The fastest on an H100 (benchmarks/LOG.md), and one for chips with less memory of their own.
 TILES = (Tile(64, 64, 4, 3), Tile(64, 32, 4, 2))
-PICTURE_TILES = (Tile(64, 64, 4, 3), Tile(64, 64, 4, 2))
 OWN_TILE = Tile(16, 16, 1, 1)
 
 
 @lru_cache
 def tile_of(device: torch.device, width: int) -> Tile:
-    """The fastest tile that the GPU has room for; the last one fits on all that Triton builds for.
-
-    Args:
-        device: the GPU.
-        width: of a head.
-    """
-    return _first_that_fits(TILES, device, width)
-
-
-@lru_cache
-def picture_tile_of(device: torch.device, width: int) -> Tile:
-    """As `tile_of`, for `attend_pictures`."""
-    return _first_that_fits(PICTURE_TILES, device, width)
-
-
-def _first_that_fits(tiles: tuple[Tile, ...], device: torch.device, width: int) -> Tile:
-    room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-    return next((tile for tile in tiles if tile.shared_bytes(width) <= room), tiles[-1])
+    """For a GPU and heads of a width."""
+    return first_that_fits(TILES, device, width)
 
 
 @triton.jit
@@ -177,93 +134,6 @@ def _join_own(
         of_cache = tl.load(target, real[:, None], other=0.0).to(tl.float32)
         mean = of_cache * share[:, None] + own * (1 - share)[:, None]
         tl.store(target, mean.to(answer.dtype.element_ty), real[:, None])
-
-
-@triton.jit
-def _look_around(
-    asked, more_asked, highest, mass, total, more, key, value, length, first, end, scale,
-    STRIDE: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, KEY_BLOCK: tl.constexpr, ALL_SEE: tl.constexpr,
-):  # fmt: skip
-    """As `_look`, over heads in two parts."""
-    at, d, e = tl.arange(0, KEY_BLOCK), tl.arange(0, WIDE), WIDE + tl.arange(0, NARROW)
-    for start in range(first, end, KEY_BLOCK):
-        row = (start + at)[:, None] * STRIDE
-        if ALL_SEE:
-            keys, more_keys = tl.load(key + row + d), tl.load(key + row + e)
-            values, more_values = tl.load(value + row + d), tl.load(value + row + e)
-        else:
-            inside = (start + at < length)[:, None]
-            keys, more_keys = tl.load(key + row + d, inside, other=0.0), tl.load(key + row + e, inside, other=0.0)
-            values = tl.load(value + row + d, inside, other=0.0)
-            more_values = tl.load(value + row + e, inside, other=0.0)
-        score = tl.dot(more_asked, tl.trans(more_keys), tl.dot(asked, tl.trans(keys))) * scale
-        if not ALL_SEE:
-            score = tl.where((start + at < length)[None, :], score, float("-inf"))
-        new = tl.maximum(highest, tl.max(score, 1))
-        weight = tl.exp2(score - new[:, None])
-        old = tl.exp2(highest - new)
-        mass = mass * old + tl.sum(weight, 1)
-        weight = weight.to(values.dtype)
-        total = tl.dot(weight, values, total * old[:, None])
-        more = tl.dot(weight, more_values, more * old[:, None])
-        highest = new
-    return highest, mass, total, more
-
-
-@triton.jit
-def _attend_pictures(
-    qkv, starts, out, scale,
-    HEADS: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, ROWS: tl.constexpr, KEY_BLOCK: tl.constexpr,
-):  # fmt: skip
-    width: tl.constexpr = WIDE + NARROW
-    stride: tl.constexpr = 3 * HEADS * width
-    tile, head, picture = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    start = tl.load(starts + picture).to(tl.int64)
-    length = (tl.load(starts + picture + 1) - start).to(tl.int32)
-    if tile * ROWS >= length:
-        return
-    query = qkv + start * stride + head * width
-    key, value = query + HEADS * width, query + 2 * HEADS * width
-    row, d, e = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDE), WIDE + tl.arange(0, NARROW)
-    real = (row < length)[:, None]
-    asked = tl.load(query + row[:, None] * stride + d, real, other=0.0)
-    more_asked = tl.load(query + row[:, None] * stride + e, real, other=0.0)
-    highest = tl.full((ROWS,), -1e30, tl.float32)
-    mass = tl.zeros((ROWS,), tl.float32)
-    total, more = tl.zeros((ROWS, WIDE), tl.float32), tl.zeros((ROWS, NARROW), tl.float32)
-    whole = length // KEY_BLOCK * KEY_BLOCK
-    highest, mass, total, more = _look_around(
-        asked, more_asked, highest, mass, total, more, key, value, length, 0, whole, scale,
-        stride, WIDE, NARROW, KEY_BLOCK, True,
-    )  # fmt: skip
-    highest, mass, total, more = _look_around(
-        asked, more_asked, highest, mass, total, more, key, value, length, whole, length, scale,
-        stride, WIDE, NARROW, KEY_BLOCK, False,
-    )  # fmt: skip
-    target = out + ((start + row)[:, None] * HEADS + head) * width
-    tl.store(target + d, (total / mass[:, None]).to(out.dtype.element_ty), real)
-    tl.store(target + e, (more / mass[:, None]).to(out.dtype.element_ty), real)
-
-
-def attend_pictures(qkv: Tensor, pictures: Spans, tile: Tile) -> Tensor:
-    """`attention.attend_pictures`. Heads of 80 numbers are taken as 64 and 16, where others fill them up to 128."""
-    patches, heads, width = qkv.shape[0], qkv.shape[1] // 3, qkv.shape[2]
-    wide = triton.next_power_of_2(width) // 2
-    out = qkv.new_empty(patches, heads, width)
-    _attend_pictures[(triton.cdiv(pictures.longest, tile.rows), heads, len(pictures.starts) - 1)](
-        qkv,
-        pictures.starts,
-        out,
-        width**-0.5 * LOG2_E,
-        HEADS=heads,
-        WIDE=wide,
-        NARROW=width - wide,
-        ROWS=tile.rows,
-        KEY_BLOCK=tile.keys,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-    )
-    return out
 
 
 def attend_cached(
