@@ -151,10 +151,15 @@ def test_a_gpu_takes_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     qkv, spans = torch.randn(30, 3 * 2, 32), Spans(torch.tensor([0, 30], dtype=torch.int32), 30)
     pictured = attend_pictures(qkv, spans)
     launched = []
+
+    def tile_of(_: torch.device, width: int) -> Tile:
+        launched.append(width)
+        return Tile(64, 32, 4, 2)
+
     for module in (text, pictures):
-        monkeypatch.setattr(module, "tile_of", lambda *_: launched.append(1) or Tile(64, 32, 4, 2))
+        monkeypatch.setattr(module, "tile_of", tile_of)
     monkeypatch.setattr("engines.qwen2vl.attention._is_half_on_gpu", lambda _: True)
     monkeypatch.setattr("engines.qwen2vl.fused.has_triton", lambda: True)
     torch.testing.assert_close(see(case.cache, case.qkv, case.batch), plain, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(attend_pictures(qkv, spans), pictured, rtol=1e-4, atol=1e-5)
-    assert len(launched) == 3
+    assert launched == [16, 16, 32]
