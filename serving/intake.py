@@ -92,7 +92,7 @@ def patience(
 ) -> Patience:
     """The shorter of `server.request_timeout` and the client's own `Prefer: wait=SECONDS` (RFC 7240, section 4.3)."""
     most: int = request.app.state.settings.server.request_timeout
-    wait = _wait_in(prefer)
+    wait = _wait_in(",".join([prefer, *request.headers.getlist("prefer")[1:]]))  # several lines are one list
     if wait is None or wait > most:
         return Patience(most, "server.request_timeout")
     response.headers["Preference-Applied"] = f"wait={wait}"
