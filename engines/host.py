@@ -11,7 +11,7 @@ from typing import Any
 
 from engines.base import Engine, ShotPictures
 from engines.channel import Channel
-from engines.shared import Counts, Leave, Look, Said, State, TellCounts
+from engines.shared import Alive, Counts, Leave, Look, Said, State, TellCounts
 from engines.stations import Answer
 from qwen_shots.errors import QwenShotsError, ShotFailed
 
@@ -90,6 +90,7 @@ class Guest:
     Attributes:
         gone: set when its end of the pipe is closed.
         told: the counters that it told last; None before.
+        beats: signs of life that it has given.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Guest:
         self._others: set[asyncio.Task[None]] = set()
         self.gone = asyncio.Event()
         self.told: bytes | None = None
+        self.beats = 0
         self.channel = Channel(pipe, name, self._on_message, self._leave)
 
     async def ask_counts(self) -> None:
@@ -131,6 +133,8 @@ class Guest:
             case Leave(number):
                 if number in self._looking:
                     self._looking[number].cancel()
+            case Alive():
+                self.beats += 1
             case TellCounts(number):
                 telling = asyncio.create_task(self._tell_all_counts(self, number))
                 self._others.add(telling)

@@ -15,6 +15,7 @@ from typing import Any
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from engines.channel import Channel
 from engines.stations import Answer
+from engines.watchdog import BEAT_SECONDS
 from qwen_shots.errors import EngineLost, QueueFull, QwenShotsError
 from qwen_shots.media import PictureFit
 
@@ -70,6 +71,11 @@ class Counts:
     text: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The event loop of a process turns: told every `BEAT_SECONDS`."""
+
+
 class SharedEngine:
     """Implements `engines.base.Engine` with the one at the other end of a pipe.
 
@@ -87,6 +93,7 @@ class SharedEngine:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._channel: Channel | None = None
         self._lost: EngineLost | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -127,6 +134,7 @@ class SharedEngine:
     async def start(self) -> None:
         """Begin to listen. The engine is started by the process that has it."""
         self._channel = Channel(self._pipe, "engine", self._on_message, self._on_lost)
+        self._beating = asyncio.create_task(self._beat())
 
     async def look(self, shot: ShotPictures) -> ShotReading:
         """Look at one shot; see `Engine.look`."""
@@ -150,8 +158,15 @@ class SharedEngine:
         """Wait for the shots in hand, then let the pipe go."""
         while self._waiting:
             await asyncio.wait(set(self._waiting.values()), timeout=1)
+        if self._beating:
+            self._beating.cancel()
         if self._channel:
             self._channel.close()
+
+    async def _beat(self) -> None:
+        while True:
+            self._post(Alive())
+            await asyncio.sleep(BEAT_SECONDS)
 
     async def _ask(self, number: int, message: Look | TellCounts) -> Any:
         if self._lost:  # nobody is there to answer

@@ -5,8 +5,8 @@ the server's process keeps the engine and the port, and hands each connection to
 
     client -> port (this process) -> connection -> a front: request, frames -> pictures -> engine (this process) -> GPU
 
-A front is the whole server but for its engine (`engines.shared`). One that ends is started again; its connections are
-lost with it, the others' are not.
+A front is the whole server but for its engine (`engines.shared`). One that ends is started again, and so is one whose
+event loop stands still; its connections are lost with it, the others' are not.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from multiprocessing.context import SpawnProcess
 
 from engines.base import Engine
 from engines.host import EngineHost, Guest
+from engines.watchdog import BEAT_SECONDS
 from serving.loading import until_loaded
 
 log = logging.getLogger("qwen_server")
 
 ACCEPT_AGAIN_SECONDS = 0.2
 RESTART_SECONDS = 1.0
+# A front that gave no sign of life for so many looks, one every `BEAT_SECONDS`, is ended; and after so many it gets no
+# connection that another can take. Counted in looks: when this whole machine was asleep, that is one.
+STUCK_LOOKS = 20
+HUSHED_LOOKS = 3
 # When a front's own time to drain is over, it still says so to those who wait.
 LAST_SECONDS = 10.0
 
@@ -46,12 +51,27 @@ class Front:
         guest: its way to the engine.
         handed: where its connections go; a byte comes back for each that is closed.
         open: connections that it has.
+        beats: its signs of life at the last look.
+        silent: looks since it gave one; it must have given one before.
     """
 
     process: SpawnProcess
     guest: Guest
     handed: socket.socket
     open: int = 0
+    beats: int = 0
+    silent: int = 0
+
+    @property
+    def is_hushed(self) -> bool:
+        """Whether it may be stuck."""
+        return self.silent >= HUSHED_LOOKS
+
+    def look(self) -> bool:
+        """Look for a sign of life; whether it is stuck."""
+        beats, self.beats = self.beats, self.guest.beats
+        self.silent = self.silent + 1 if beats and beats == self.beats else 0
+        return self.silent >= STUCK_LOOKS
 
 
 class Fronts:
@@ -88,7 +108,7 @@ class Fronts:
         listening.setblocking(False)
         await self._engine.start()
         keepers = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
-        works = (self._host.tell_state(), self._hand_out(listening), self._watch())
+        works = (self._host.tell_state(), self._hand_out(listening), self._watch(), self._end_stuck())
         others = [asyncio.create_task(work) for work in works]
         try:
             await self._stop.wait()
@@ -108,6 +128,15 @@ class Fronts:
         """Say when the engine is ready; stop when it can't be used."""
         if not await until_loaded(self._engine):
             self._stop.set()
+
+    async def _end_stuck(self) -> None:
+        """End the fronts whose event loop stands still. Never ends."""
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            for front in self._fronts:
+                if front.look():
+                    log.error("%s is stuck: no sign of life for %.0f s", front.process.name, STUCK_LOOKS * BEAT_SECONDS)
+                    front.process.kill()
 
     # --- the processes -----------------------------------------------------------------------------------------------
 
@@ -153,7 +182,7 @@ class Fronts:
     # --- the connections ---------------------------------------------------------------------------------------------
 
     async def _hand_out(self, listening: socket.socket) -> None:
-        """Give each connection to the front that has the fewest. Never ends."""
+        """Give each connection to the front that has the fewest, of those that live. Never ends."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -166,7 +195,7 @@ class Fronts:
                 self._hand(connection)
 
     def _hand(self, connection: socket.socket) -> None:
-        for front in sorted(self._fronts, key=lambda front: front.open):
+        for front in sorted(self._fronts, key=lambda front: (front.is_hushed, front.open)):
             with contextlib.suppress(OSError):  # it is stuck or just ended
                 socket.send_fds(front.handed, [b"."], [connection.fileno()])
                 front.open += 1

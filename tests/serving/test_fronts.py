@@ -18,6 +18,8 @@ from benchmarks.stress.pictures import small_picture
 from benchmarks.stress.raw import Answer, exchange, post_json
 from benchmarks.stress.signals import ask_and
 from benchmarks.stress.target import Target, target
+from engines.watchdog import BEAT_SECONDS
+from serving.fronts import HUSHED_LOOKS, STUCK_LOOKS
 from serving.metrics_sum import add_up
 from telemetry import Metrics
 from tests.helpers import ROOT, engine_standing_still, free_port, server_environment, wait_until_healthy
@@ -119,6 +121,19 @@ def test_a_front_that_is_killed_takes_its_own_connections_only(server: Target) -
     assert [answer.status for answer in answers] == [200] * 24
     assert "starting it again" in server.log.read_text()
     assert not killed.keys() & {child.pid for child in psutil.Process(server.process.pid).children()}
+
+
+def test_a_front_that_stands_still_is_ended_and_the_others_go_on(server: Target) -> None:
+    with connected(server, 4):
+        stuck = min(fronts_of(server))
+        psutil.Process(stuck).suspend()
+        time.sleep(HUSHED_LOOKS * BEAT_SECONDS + 1)
+        answers = asyncio.run(ask(server, 24))
+        assert [answer.status for answer in answers] == [200] * 24
+        wait_for(lambda: not psutil.pid_exists(stuck))
+    assert f"is stuck: no sign of life for {STUCK_LOOKS * BEAT_SECONDS:.0f} s" in server.log.read_text()
+    wait_for(lambda: "starting it again" in server.log.read_text())
+    assert [answer.status for answer in asyncio.run(ask(server, 24))] == [200] * 24
 
 
 def test_who_goes_away_leaves_the_queue(server: Target) -> None:
