@@ -29,7 +29,8 @@ def _whole(value: Any) -> Any:
 
 
 ShotId = (
-    Annotated[int, BeforeValidator(_whole), Field(ge=-MAX_INTEGER_ID, le=MAX_INTEGER_ID)]
+    # The bounds first: behind a validator pydantic doesn't know how to write them into a JSON schema.
+    Annotated[int, Field(ge=-MAX_INTEGER_ID, le=MAX_INTEGER_ID), BeforeValidator(_whole)]
     | Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 )
 

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from engines.base import ShotPictures
 from qwen_shots.errors import NotANumber, QueueFull
+from qwen_shots.schemas import MAX_ID_LENGTH, MAX_INTEGER_ID
 from security import TIMED_OUT
 from server import create_app
 from settings import Settings
@@ -37,6 +38,14 @@ def find_references(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from find_references(value)
+
+
+def test_openapi_tells_the_bounds_of_an_id(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("Shot", "Analysis"):
+        number, text = schemas[name]["properties"]["shot_id"]["anyOf"]
+        assert number == {"type": "integer", "minimum": -MAX_INTEGER_ID, "maximum": MAX_INTEGER_ID}
+        assert text["maxLength"] == MAX_ID_LENGTH
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
