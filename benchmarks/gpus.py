@@ -16,9 +16,8 @@ import numpy as np
 
 from benchmarks import rounds
 from engines.base import ShotPictures
-from engines.local import LocalEngine
 from settings import Settings, load_settings
-from tests.engines.fake_gpus import SIDE, fake_gpus
+from tests.engines.fake_gpus import SIDE, fake_gpus, started
 from tests.helpers import BUNDLED
 
 BATCH = 128  # shots of three full pictures that a batch on a GPU holds (engines/budget.py)
@@ -30,15 +29,6 @@ WARM_BATCHES = 3
 # In hand for each GPU: one is looked at, and two wait, as with clients that send on when they get an answer.
 BATCHES_IN_HAND = 3
 SHOT = ShotPictures((np.zeros((SIDE, SIDE, 3), np.uint8),))
-
-
-async def started(settings: Settings, gpus: int) -> LocalEngine:
-    """An engine on that many fake GPUs, all ready."""
-    engine = LocalEngine(settings)
-    await engine.start()
-    while engine.info.gpu_count < gpus or engine.status.value != "healthy":
-        await asyncio.sleep(0.01)
-    return engine
 
 
 async def film_shots_a_second(settings: Settings, gpus: int, shots: int) -> float:

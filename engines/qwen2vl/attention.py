@@ -70,10 +70,12 @@ def attend_pictures(qkv: Tensor, spans: Spans) -> Tensor:
         The answers, (patches, heads, width).
     """
     heads = qkv.shape[1] // 3
-    if qkv.shape[-1] in PICTURE_WIDTHS and _is_half_on_gpu(qkv) and fused.has_triton():
+    if _have_kernel(qkv, PICTURE_WIDTHS):
         from engines.qwen2vl.kernels import pictures as kernels
+        from engines.qwen2vl.kernels import tiles
 
-        return kernels.attend_pictures(qkv, spans, kernels.tile_of(qkv.device, qkv.shape[-1]))
+        tile = tiles.first_that_fits(kernels.TILES, qkv.device, qkv.shape[-1])
+        return kernels.attend_pictures(qkv, spans, tile)
     query, key, value = qkv.split(heads, dim=1)
     return attend(query, key, value, spans, spans, causal=False)[0]
 
@@ -94,8 +96,9 @@ def attend_cached(query: Tensor, cache: Tensor, asking: Spans, cached: Spans, ou
     """
     if cached.lengths is not None and _have_kernel(query):
         from engines.qwen2vl.kernels import text as kernels
+        from engines.qwen2vl.kernels import tiles
 
-        tile = kernels.tile_of(query.device, query.shape[-1])
+        tile = tiles.first_that_fits(kernels.TILES, query.device, query.shape[-1])
         return kernels.attend_cached(query, cache, asking, cached, out, tile=tile, causal=causal)
     answer, mass = attend(query, cache[:, 0], cache[:, 1], asking, cached, causal=causal)
     out.copy_(answer)
@@ -145,9 +148,9 @@ def attend_one(query: Tensor, cache: Tensor, cached: Spans, starts: Tensor) -> T
     return attend(query, cache[:, 0], cache[:, 1], Spans(starts, 1), cached, causal=False)[0]
 
 
-def _have_kernel(query: Tensor) -> bool:
-    """Whether Triton's kernels serve."""
-    return query.shape[-1] in KERNEL_WIDTHS and _is_half_on_gpu(query) and fused.has_triton()
+def _have_kernel(query: Tensor, widths: tuple[int, ...] = KERNEL_WIDTHS) -> bool:
+    """Whether Triton's kernels serve, which were written for heads of these widths."""
+    return query.shape[-1] in widths and _is_half_on_gpu(query) and fused.has_triton()
 
 
 def _is_half_on_gpu(tensor: Tensor) -> bool:

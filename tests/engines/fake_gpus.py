@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from engines.base import EngineInfo, Observer, ShotPictures, ShotReading
+from engines.base import EngineInfo, Observer, ShotPictures, ShotReading, Status
+from engines.local import LocalEngine
 from engines.stations import Answer
 from engines.worker import Ready
 from model_loader import PictureSpec
@@ -82,3 +83,13 @@ def fake_gpus(gpus: int, batch: int, work: Work) -> Iterator[None]:
 
     with patch("engines.local.Replica", make):
         yield
+
+
+async def started(settings: Settings, gpus: int) -> LocalEngine:
+    """An engine on that many fake GPUs, all ready."""
+    engine = LocalEngine(settings)
+    await engine.start()
+    while len(engine._ready) < gpus:
+        await asyncio.sleep(0.001)
+    assert engine.status is Status.HEALTHY
+    return engine

@@ -14,7 +14,7 @@ import torch
 from benchmarks.attention.cases import Case, Heads, fill
 from engines.qwen2vl.attention import attend, attend_pictures
 from engines.qwen2vl.decoder import see
-from engines.qwen2vl.kernels import pictures, text
+from engines.qwen2vl.kernels import pictures, text, tiles
 from engines.qwen2vl.kernels.tiles import Tile
 from engines.qwen2vl.layout import BatchLayout, lay_out_batch, lay_out_shot
 from engines.qwen2vl.spans import Spans
@@ -138,8 +138,8 @@ def test_a_tile_is_one_that_the_gpu_has_room_for(monkeypatch: pytest.MonkeyPatch
     room = SimpleNamespace(shared_memory_per_block_optin=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: room)
     for room.shared_memory_per_block_optin, tile in ((232_448, text.TILES[0]), (101_376, text.TILES[1])):
-        text.tile_of.cache_clear()
-        assert text.tile_of(torch.device("cuda:0"), 128) == tile  # an H100, an L4
+        tiles.first_that_fits.cache_clear()
+        assert tiles.first_that_fits(text.TILES, torch.device("cuda:0"), 128) == tile  # an H100, an L4
     for tile in (text.TILES[-1], pictures.TILES[-1]):
         assert tile.shared_bytes(80) <= 64 * 1024  # a T4
 
@@ -152,12 +152,11 @@ def test_a_gpu_takes_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     pictured = attend_pictures(qkv, spans)
     launched = []
 
-    def tile_of(_: torch.device, width: int) -> Tile:
+    def first_that_fits(_: tuple[Tile, ...], __: torch.device, width: int) -> Tile:
         launched.append(width)
         return Tile(64, 32, 4, 2)
 
-    for module in (text, pictures):
-        monkeypatch.setattr(module, "tile_of", tile_of)
+    monkeypatch.setattr(tiles, "first_that_fits", first_that_fits)
     monkeypatch.setattr("engines.qwen2vl.attention._is_half_on_gpu", lambda _: True)
     monkeypatch.setattr("engines.qwen2vl.fused.has_triton", lambda: True)
     torch.testing.assert_close(see(case.cache, case.qkv, case.batch), plain, rtol=1e-4, atol=1e-5)

@@ -8,24 +8,14 @@ import numpy as np
 import pytest
 
 from benchmarks import gpus as benchmark
-from engines.base import ShotPictures, Status
-from engines.local import LocalEngine
+from engines.base import ShotPictures
 from settings import Settings
-from tests.engines.fake_gpus import SIDE, fake_gpus
+from tests.engines.fake_gpus import SIDE, fake_gpus, started
 
 SHOT = ShotPictures((np.zeros((SIDE, SIDE, 3), np.uint8),))
 BATCH = 4
 # Of the event loop, which has nothing else to do: far more than a batch needs from one end to the next beginning.
 TURNS = 50
-
-
-async def started(settings: Settings, gpus: int) -> LocalEngine:
-    engine = LocalEngine(settings)
-    await engine.start()
-    while len(engine._ready) < gpus:
-        await asyncio.sleep(0.001)
-    assert engine.status is Status.HEALTHY
-    return engine
 
 
 async def until_still(busy: list[int], seen: int = -1) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import torch
 import triton
 import triton.language as tl
 
-from engines.qwen2vl.kernels.tiles import LOG2_E, Tile, first_that_fits
+from engines.qwen2vl.kernels.tiles import LOG2_E, Tile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,12 +16,6 @@ if TYPE_CHECKING:
 
 # The fastest on an H100 but for one that leaves no register free, and one for chips with less memory of their own.
 TILES = (Tile(64, 64, 4, 3), Tile(64, 64, 4, 2))
-
-
-@lru_cache
-def tile_of(device: torch.device, width: int) -> Tile:
-    """For a GPU and heads of a width."""
-    return first_that_fits(TILES, device, width)
 
 
 @triton.jit

@@ -7,14 +7,13 @@ share keys fill a tile together, and stems and twigs find their few keys where t
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 
-from engines.qwen2vl.kernels.tiles import LOG2_E, Tile, first_that_fits
+from engines.qwen2vl.kernels.tiles import LOG2_E, Tile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 # The fastest on an H100 (benchmarks/LOG.md), and one for chips with less memory of their own.
 TILES = (Tile(64, 64, 4, 3), Tile(64, 32, 4, 2))
 OWN_TILE = Tile(16, 16, 1, 1)
-
-
-@lru_cache
-def tile_of(device: torch.device, width: int) -> Tile:
-    """For a GPU and heads of a width."""
-    return first_that_fits(TILES, device, width)
 
 
 @triton.jit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -33,6 +34,7 @@ class Tile:
         return 2 * width * (self.rows + 2 * self.keys * self.stages)
 
 
+@lru_cache
 def first_that_fits(tiles: tuple[Tile, ...], device: torch.device, width: int) -> Tile:
     """The first tile that the GPU has room for, else the last one.
 
