@@ -73,13 +73,15 @@ class ShotAnalyzer:
         """
         with self._timed("decode"):
             prepared = await self._prepare(shot)
+        measured, looking = prepared.measured, self._engine.look(ShotPictures(prepared.key_frames, deadline))
+        del prepared  # while the shot waits, its pictures are the engine's alone
         with self._timed("answer"):
-            reading = await self._engine.look(ShotPictures(prepared.key_frames, deadline))
+            reading = await looking
         features = shot.audio_features if self._settings.enable_audio_fusion else None
         sound = audio.classify(features) if features else None
         attributes, evidence = fusion.fuse(
             reading.readings,
-            prepared.measured,
+            measured,
             sound,
             temporal_weight=self._settings.temporal_weight,
             luminance_weight=self._settings.luminance_weight,

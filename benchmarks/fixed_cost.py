@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from engines import worker
+from engines.arena import ArenaReader
 from engines.base import EngineInfo, ShotPictures, ShotReading
 from engines.stations import OneStep, Stations
 from model_loader import PictureSpec
@@ -51,10 +52,10 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, worker.Ready]:  # no
     return OneStep(look), worker.Ready(info, SPEC, engines, BATCH_TOKENS, TEXT_TOKENS)
 
 
-def engine_main(pipe: Connection, settings: Settings, rank: int) -> None:
+def engine_main(pipe: Connection, settings: Settings, rank: int, arena: ArenaReader | None = None) -> None:
     """What the engine process runs."""
     worker._load = _load  # noqa: SLF001 # the one thing that is not the real one
-    real_main(pipe, settings, rank)
+    real_main(pipe, settings, rank, arena)
 
 
 def main(milliseconds: str) -> int:

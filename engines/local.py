@@ -7,7 +7,9 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
+from engines.arena import Arena
 from engines.base import EngineInfo, NoObserver, Observer, ShotPictures, ShotReading, Status
 from engines.pixels import fit_shot, token_count
 from engines.replica import Replica
@@ -15,6 +17,7 @@ from engines.scheduler import Pending, ShotQueue
 from engines.worker import Ready
 from model_loader import PictureSpec
 from qwen_shots.errors import EngineLoading, EngineLost, QueueFull, QwenShotsError
+from qwen_shots.fusion import KEY_FRAMES
 from qwen_shots.media import PictureFit
 from settings import Settings
 
@@ -37,6 +40,7 @@ class LocalEngine:
         self._observer = observer or NoObserver()
         self._queue = ShotQueue(settings.server.max_queue_shots, settings.server.max_queue_tokens, observer)
         self._info = EngineInfo(settings.model.name)
+        self._arena = Arena()
         self._first: Ready | None = None
         self._replicas: dict[int, Replica] = {}
         self._ready: set[int] = set()
@@ -104,9 +108,9 @@ class LocalEngine:
             raise EngineLoading("the model is still being loaded")
         if not self._ready:
             raise EngineLost("the engine stopped; it is being started again")
-        cap = self._settings.model.max_frame_tokens
-        fitted = await asyncio.to_thread(fit_shot, shot, self._first.pictures, cap)
-        answer = self._queue.put(fitted, _tokens(fitted, self._first))
+        # From here on nobody holds the pictures as they came.
+        shot = await asyncio.to_thread(self._fit, shot, self._first.pictures)
+        answer = self._queue.put(shot, _tokens(shot, self._first))
         self._in_hand.add(answer)
         answer.add_done_callback(self._in_hand.discard)
         return await answer
@@ -122,6 +126,11 @@ class LocalEngine:
         self._queue.fail_all(EngineLost("the server is being stopped"))
         self._replicas.clear()
         self._ready.clear()
+        self._arena.close()
+
+    def _fit(self, shot: ShotPictures, spec: PictureSpec) -> ShotPictures:
+        fitted = fit_shot(shot, spec, self._settings.model.max_frame_tokens)
+        return replace(fitted, pictures=tuple(map(self._arena.keep, fitted.pictures)))
 
     async def _keep(self, rank: int) -> None:
         """Keep one replica running: start, serve, and start again when it dies."""
@@ -129,7 +138,7 @@ class LocalEngine:
         while True:
             replica: Replica | None = None
             try:
-                replica = self._replicas[rank] = Replica(self._settings, rank, self._observer)
+                replica = self._replicas[rank] = Replica(self._settings, rank, self._observer, self._arena)
                 await self._live(replica, rank)
             except Exception as error:
                 # Also what nobody foresaw, such as no file left for a pipe: else this engine would never come back.
@@ -162,12 +171,21 @@ class LocalEngine:
 
     def _on_ready(self, rank: int, ready: Ready) -> None:
         if self._first is None:
+            self._open_arena(ready)
             self._first, self._info = ready, ready.info
             others = range(1, ready.replicas)
             self._keepers += [asyncio.create_task(self._keep(other)) for other in others]
         self._ready.add(rank)
         self._queue.servers = len(self._ready)
         log.info("engine %d is ready on %s, %d tokens a batch", rank, ready.info.device, ready.batch_tokens)
+
+    def _open_arena(self, ready: Ready) -> None:
+        """Room for all shots that may wait or be in an engine's hands; that for as many as are then needed lasts."""
+        spec, server = ready.pictures, self._settings.server
+        most_tokens = spec.max_tokens(self._settings.model.max_frame_tokens)
+        a_batch = ready.batch_tokens // most_tokens + KEY_FRAMES
+        lasting = ready.replicas * (LANES + 1) * a_batch
+        self._arena.open(KEY_FRAMES * server.max_queue_shots + lasting, most_tokens * spec.factor**2 * 3, lasting)
 
     async def _serve_until_lost(self, replica: Replica, budget: int) -> None:
         """Serve, and notice a death also while there is nothing to do."""

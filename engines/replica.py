@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 
 from engines import worker
+from engines.arena import Arena
 from engines.base import Observer, ShotPictures
 from engines.messages import receive, send
 from engines.probe import PROBE_TOKENS, probe_shot
@@ -38,17 +39,25 @@ PROBE_SHARE = 0.05
 
 
 class Replica:
-    """One engine process and the pipe to it. Made and used on the event loop's thread."""
+    """One engine process and the pipe to it. Made and used on the event loop's thread.
 
-    def __init__(self, settings: Settings, rank: int, observer: Observer) -> None:
+    Args:
+        settings: the whole configuration.
+        rank: which engine this is, from 0.
+        observer: is told what memory it holds.
+        arena: where its pictures may lie; None: they all go through the pipe.
+    """
+
+    def __init__(self, settings: Settings, rank: int, observer: Observer, arena: Arena | None = None) -> None:
         self._rank = rank
+        self._arena = arena
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         # spawn: a forked child would inherit locks and CUDA's state.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=worker.main, args=(theirs, settings, rank), name=f"engine-{rank}", daemon=True
+            target=worker.main, args=(theirs, settings, rank, arena), name=f"engine-{rank}", daemon=True
         )
         self._theirs: Connection | None = theirs
         self._spawning: asyncio.Task[None] | None = None
@@ -140,7 +149,7 @@ class Replica:
         self._watchdog.begin(number, tokens)
         try:
             async with self._sending:
-                await asyncio.to_thread(send, self._pipe, Work(number, tuple(shots)))
+                await asyncio.to_thread(send, self._pipe, Work(number, tuple(shots)), self._arena)
         except (OSError, ValueError):
             self._waiting.pop(number, None)
             raise EngineLost("the engine stopped; it is being started again") from None

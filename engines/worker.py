@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from engines.arena import ArenaReader
 from engines.base import EngineInfo, ShotPictures
 from engines.messages import receive, send
 from engines.probe import probe_shot
@@ -145,8 +146,15 @@ def _clocks() -> Spent:
     return Spent(time.monotonic(), time.process_time())
 
 
-def main(pipe: Connection, settings: Settings, rank: int) -> None:
-    """Load, then answer until the server closes the pipe or dies."""
+def main(pipe: Connection, settings: Settings, rank: int, arena: ArenaReader | None = None) -> None:
+    """Load, then answer until the server closes the pipe or dies.
+
+    Args:
+        pipe: the way to the server.
+        settings: the whole configuration.
+        rank: which engine this is, from 0.
+        arena: where pictures may lie.
+    """
     name_process(f"qwen-engine-{rank}")
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -167,12 +175,12 @@ def main(pipe: Connection, settings: Settings, rank: int) -> None:
     timed = _Timed(stations)
     sender = _Sender(pipe, timed, _gpu_bytes if ready.info.device == "cuda" else None)
     threading.Thread(target=sender.beat_for_ever, name="beat", daemon=True).start()
-    pass_through(timed, _jobs(pipe, timed, sender, early=ready.info.device == "cuda"))
+    pass_through(timed, _jobs(pipe, arena, timed, sender, early=ready.info.device == "cuda"))
 
 
-def _jobs(pipe: Connection, timed: _Timed, sender: _Sender, *, early: bool) -> Iterator[Job]:
+def _jobs(pipe: Connection, arena: ArenaReader | None, timed: _Timed, sender: _Sender, *, early: bool) -> Iterator[Job]:
     """What the server sends, until it closes the pipe. On the CPU there is nothing to be early for."""
-    while (work := _receive(pipe)) is not None:
+    while (work := _receive(pipe, arena)) is not None:
 
         def done(answers: Sequence[Answer], number: int = work.number) -> None:
             sender.send(Answers(number, tuple(answers), timed.take_longest()))
@@ -180,9 +188,9 @@ def _jobs(pipe: Connection, timed: _Timed, sender: _Sender, *, early: bool) -> I
         yield Job(work.shots, partial(sender.send, Hungry(work.number)) if early else None, done)
 
 
-def _receive(pipe: Connection) -> Work | None:
+def _receive(pipe: Connection, arena: ArenaReader | None) -> Work | None:
     try:
-        work: Work | None = receive(pipe)
+        work: Work | None = receive(pipe, arena)
     except (EOFError, OSError):
         return None
     return work

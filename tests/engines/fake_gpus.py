@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from engines.arena import Arena
 from engines.base import EngineInfo, Observer, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine
 from engines.stations import Answer
@@ -78,7 +79,7 @@ class FakeGpu(NeverLost):
 def fake_gpus(gpus: int, batch: int, work: Work) -> Iterator[None]:
     """Each `LocalEngine` that starts inside has that many of them."""
 
-    def make(settings: Settings, rank: int, _: Observer) -> FakeGpu:
+    def make(settings: Settings, rank: int, _: Observer, __: Arena) -> FakeGpu:
         return FakeGpu(settings, rank, gpus=gpus, batch=batch, work=work)
 
     with patch("engines.local.Replica", make):
@@ -90,6 +91,7 @@ async def started(settings: Settings, gpus: int) -> LocalEngine:
     engine = LocalEngine(settings)
     await engine.start()
     while len(engine._ready) < gpus:
+        assert engine.failure is None, engine.failure
         await asyncio.sleep(0.001)
     assert engine.status is Status.HEALTHY
     return engine

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from engines import worker
+from engines.arena import ArenaReader
 from engines.base import EngineInfo, ShotPictures, ShotReading
 from engines.stations import Answer, OneStep, Stations
 from engines.worker import Ready
@@ -48,7 +49,7 @@ class Plan:
     marked: bool = False
 
 
-def main(plan: Plan, pipe: Connection, settings: Settings, rank: int) -> None:
+def main(plan: Plan, pipe: Connection, settings: Settings, rank: int, arena: ArenaReader | None) -> None:
     """What the process runs."""
 
     def load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
@@ -57,7 +58,7 @@ def main(plan: Plan, pipe: Connection, settings: Settings, rank: int) -> None:
         return OneStep(partial(_look, plan, list(settings.attributes))), ready
 
     worker._load = load
-    worker.main(pipe, settings, rank)
+    worker.main(pipe, settings, rank, arena)
 
 
 def _look(plan: Plan, names: Sequence[str], shots: Sequence[ShotPictures]) -> Sequence[Answer]:

@@ -15,6 +15,7 @@ import torch
 
 import model_loader
 from engines import worker
+from engines.arena import Arena
 from engines.base import EngineInfo, ShotPictures, ShotReading, Status
 from engines.local import LocalEngine, _tokens
 from engines.qwen2vl.backbone import Qwen2VL
@@ -71,6 +72,7 @@ def test_a_stuck_engine_is_ended_and_no_shot_is_lost(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, side: int
 ) -> None:
     shot = ShotPictures((scene(1, side, side),))
+    monkeypatch.setattr(Arena, "keep", lambda _, picture: picture)  # so that all goes through the pipe
 
     async def scenario() -> None:
         engine = LocalEngine(settings)

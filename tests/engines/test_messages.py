@@ -91,7 +91,7 @@ def test_the_other_end_is_closed(pipe: tuple[Connection, Connection]) -> None:
 
 def test_the_other_end_is_closed_in_the_middle_of_a_message(pipe: tuple[Connection, Connection]) -> None:
     ours, theirs = pipe
-    theirs.send_bytes(b"\0\0\0\1" + pickle.dumps(1))  # says that something comes beside it
+    theirs.send_bytes(pickle.dumps(([None], pickle.dumps(1))))  # says that something comes beside it
     theirs.close()
     with pytest.raises((EOFError, OSError)):
         receive(ours)
