@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import http.client
+import importlib.util
 import itertools
 import json
 import multiprocessing
@@ -24,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import film_frames
@@ -213,6 +215,13 @@ def table(rounds: dict[str, Round]) -> str:
     return "\n".join(lines)
 
 
+def _bytecode() -> str:
+    """A start takes twice as long where Python compiles torch and transformers anew each time."""
+    torch = importlib.util.find_spec("torch")
+    kept = torch is not None and torch.cached is not None and Path(torch.cached).exists()
+    return "" if kept else " (keeps no bytecode of torch)"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.http", description=__doc__)
@@ -223,7 +232,7 @@ def main(arguments: Sequence[str]) -> int:
     behind = asked.model if asked.fixed_cost is None else f"an engine of {asked.fixed_cost:g} ms a batch"
     try:
         with serving(program_of(asked), {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
-            print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {behind}", flush=True)
+            print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}{_bytecode()}; {behind}", flush=True)
             print(
                 f"healthy {server.start_seconds:.1f} s after the start; idle, /health takes {idle(server)}\n",
                 flush=True,

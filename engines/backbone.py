@@ -30,6 +30,19 @@ class BackboneOutput:
     tokens: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What a batch on the device has to do with the one behind it.
+
+    Attributes:
+        ask: called when the device has about two thirds of the work behind it: the next batch would come just in time.
+        peek: that batch, as `prepare` gave it, where it is there already, else None. It stays the next one to be run.
+    """
+
+    ask: Callable[[], None]
+    peek: Callable[[], Any]
+
+
 class Backbone(Protocol):
     """A model's forward passes. Implementations: `engines.qwen2vl` and, for whatever else there is, `engines.stock`."""
 
@@ -47,10 +60,10 @@ class Backbone(Protocol):
     def prepare(self, shots: Sequence[ShotPictures]) -> Any:
         """Everything that the host does for a batch; may run beside another batch."""
 
-    def run(self, batch: Any, on_pictures_seen: Callable[[], None] | None = None) -> BackboneOutput:
+    def run(self, batch: Any, following: Following | None = None) -> BackboneOutput:
         """Ask the model about what was prepared.
 
         Args:
             batch: what `prepare` gave.
-            on_pictures_seen: called when the device has about two thirds of the work behind it.
+            following: the next one.
         """

@@ -1,11 +1,12 @@
 """The three stations of a batch in an engine process, each of which may work on another batch meanwhile.
 
 The host prepares, the device runs, the host finishes: while the GPU runs one batch, the next is being laid out and the
-last being put into words. No torch here.
+last being put into words. The device may begin with the next before it has done with the last. No torch here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import queue
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from engines.backbone import Following
 from engines.base import ShotPictures, ShotReading
 from qwen_shots.errors import OutOfMemory, QwenShotsError, ShotFailed
 
@@ -30,8 +32,8 @@ class Stations(Protocol):
     def prepare(self, shots: Sequence[ShotPictures]) -> Any:
         """Before: on a thread of its own."""
 
-    def run(self, prepared: Any, on_pictures_seen: Callable[[], None] | None = None) -> Any:
-        """The device's part; calls back when it has most of it behind it."""
+    def run(self, prepared: Any, following: Following | None = None) -> Any:
+        """The device's part."""
 
     def finish(self, prepared: Any, ran: Any) -> Sequence[Answer]:
         """After: on a thread of its own. One answer a shot."""
@@ -47,7 +49,7 @@ class OneStep:
         """Nothing to do."""
         return shots
 
-    def run(self, prepared: Sequence[ShotPictures], on_pictures_seen: Callable[[], None] | None = None) -> Any:
+    def run(self, prepared: Sequence[ShotPictures], following: Following | None = None) -> Any:
         """All of it."""
         return self.look(prepared)
 
@@ -78,37 +80,65 @@ def pass_through(stations: Stations, jobs: Iterable[Job]) -> None:
     Raises:
         RuntimeError: the GPU is beyond use.
     """
-    prepared: queue.Queue[tuple[Job, Any] | None] = queue.Queue(maxsize=1)
-    threading.Thread(target=_prepare_all, args=(stations, jobs, prepared), name="prepare", daemon=True).start()
+    line = _Line()
+    threading.Thread(target=_prepare_all, args=(stations, jobs, line), name="prepare", daemon=True).start()
     with ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher:
-        while (arrived := prepared.get()) is not None:
+        while (arrived := line.take()) is not None:
             job, batch = arrived
-            ran, blamed = _run(stations, job, batch)
+            ran, blamed = _run(stations, job, batch, Following(job.hungry or _ask_nobody, line.peek))
             if ran is None:
                 job.done(blamed or _answer_halves(whole(stations), job.shots))
             else:
                 finisher.submit(_finish, stations, job, batch, ran)
 
 
-def _run(stations: Stations, job: Job, batch: Any) -> tuple[Any, list[Answer]]:
+class _Line:
+    """Batches that are prepared, one at a time. The next one can be looked at before it is taken."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[tuple[Job, Any] | None] = queue.Queue(maxsize=1)
+        self._first: list[tuple[Job, Any] | None] = []
+
+    def put(self, prepared: tuple[Job, Any] | None) -> None:
+        """Wait until there is room; None says that no more will come."""
+        self._queue.put(prepared)
+
+    def take(self) -> tuple[Job, Any] | None:
+        """Wait for the next one."""
+        return self._first.pop() if self._first else self._queue.get()
+
+    def peek(self) -> Any:
+        """The next batch; None where there is none yet, or it could not be prepared."""
+        if not self._first:
+            with contextlib.suppress(queue.Empty):
+                self._first.append(self._queue.get_nowait())
+        _, batch = (self._first and self._first[0]) or (None, None)
+        return None if isinstance(batch, Exception) else batch
+
+
+def _ask_nobody() -> None:
+    """Batches come by themselves."""
+
+
+def _run(stations: Stations, job: Job, batch: Any, following: Following) -> tuple[Any, list[Answer]]:
     """What the device made of the batch; or None, and a single shot's error."""
     try:
         if isinstance(batch, Exception):
             raise batch
-        return stations.run(batch, job.hungry), []
+        return stations.run(batch, following), []
     except Exception as error:
         _raise_if_fatal(error)
         return None, [_blame(error)] if len(job.shots) == 1 else []
 
 
-def _prepare_all(stations: Stations, jobs: Iterable[Job], prepared: queue.Queue[tuple[Job, Any] | None]) -> None:
+def _prepare_all(stations: Stations, jobs: Iterable[Job], line: _Line) -> None:
     for job in jobs:
         try:
             batch = stations.prepare(job.shots)
         except Exception as error:
             batch = error
-        prepared.put((job, batch))
-    prepared.put(None)
+        line.put((job, batch))
+    line.put(None)
 
 
 def _finish(stations: Stations, job: Job, batch: Any, ran: Any) -> None:

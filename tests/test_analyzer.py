@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,11 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyzer import prepare
+from analyzer import ShotAnalyzer, prepare
+from engines.base import ShotPictures, ShotReading
 from qwen_shots.errors import InvalidPicture
 from qwen_shots.media import Picture, PictureFit, decode_frame
 from qwen_shots.schemas import Shot
+from settings import load_settings
 from tests import helpers
+from tests.fakes import FakeEngine
 
 FILM = helpers.ROOT / "samples" / "big-buck-bunny-30s.mp4"
 FIT = PictureFit(factor=28, max_tokens=256)
@@ -86,3 +91,25 @@ def test_the_first_broken_frame_is_named(shots: Sequence[Shot]) -> None:
     images[1], images[3] = images[1][:4000], "AAAA"
     with ThreadPoolExecutor(5) as pool, pytest.raises(InvalidPicture, match=r"^images\[1\] is damaged"):
         prepare(shots[0].model_copy(update={"images": images}), FIT, pool.map)
+
+
+def test_while_a_shot_waits_its_pictures_are_the_engines_alone(shots: Sequence[Shot]) -> None:
+    """An engine keeps them in another place; two of each would double what waiting takes."""
+
+    class Engine(FakeEngine):
+        """Lets go of the pictures that it was given, and says which of them live on."""
+
+        async def look(self, shot: ShotPictures) -> ShotReading:
+            given = [weakref.ref(picture) for picture in shot.pictures]
+            count = len(given)
+            del shot
+            await asyncio.sleep(0)
+            alive.extend(each for each in given if each() is not None)
+            return await super().look(ShotPictures((np.zeros((28, 28, 3), np.uint8),) * count))
+
+    alive: list[weakref.ref[Picture]] = []
+    attributes = load_settings(environ={}).attributes
+    analyzer = ShotAnalyzer(Engine(list(attributes)), load_settings(environ={}).processing)
+    asyncio.run(analyzer.analyze(shots[0]))
+    analyzer.close()
+    assert alive == []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engines.backbone import BackboneOutput
+from engines.backbone import BackboneOutput, Following
 from engines.base import ShotPictures
+from engines.qwen2vl.ahead import Ahead
 from engines.qwen2vl.captions import CaptionWriter
 from engines.qwen2vl.decoder import DecoderBatch, TextDecoder
 from engines.qwen2vl.graphs import Recorder
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # Rows whose logits over the whole vocabulary are held at once.
 HEAD_ROWS = 1024
+
+HIGH = -1  # priority of a CUDA stream
 
 
 def serves(model: Any) -> bool:
@@ -67,6 +70,9 @@ class Qwen2VL:
         self._decoder = TextDecoder(loaded.model)
         self._writer = CaptionWriter(self._decoder, most_tokens, stops)
         self._recorder = Recorder() if on_gpu else None
+        # Its kernels are small and go first; whoever waits for a caption should not wait for others' pictures.
+        self._writing = torch.cuda.Stream(self.device, priority=HIGH) if on_gpu else None
+        self._ahead: Ahead[Prepared] = Ahead()
         self._recordings = Recordings()
         self._longest = 0
         self._labels = torch.tensor([*questions.wholes, *questions.digits], device=self.device)
@@ -94,25 +100,48 @@ class Qwen2VL:
         return self._preparer.prepare(shots)
 
     @torch.inference_mode()
-    def run(self, batch: Prepared, on_pictures_seen: Callable[[], None] | None = None) -> BackboneOutput:
+    def run(self, batch: Prepared, following: Following | None = None) -> BackboneOutput:
         """Ask the model. Returns when the captions are written."""
         if batch.layout.places[-1] >= self._decoder.cache.shape[1]:
             self._reserve(int(batch.layout.places[-1]))
+        numbers, told = self._read_all(batch, following)
+        chances = told.chances.to("cpu", non_blocking=True)
+        tokens = self._write_beside(numbers, told.first, following)
+        whole = len(self._questions.wholes)
+        return BackboneOutput(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
+
+    def _read_all(self, batch: Prepared, following: Following | None) -> tuple[dict[str, Tensor], Told]:
+        """All of a batch but its captions; and its numbers on the device."""
         recorded = self._find_recorded(batch)
         if recorded:
             numbers, told = recorded.numbers, recorded.replay(batch.pixels.bytes)
         else:
             numbers = self.to_device(batch)
-            pictures = self.see(batch, batch.pixels.bytes)
-            if on_pictures_seen:
+            pictures = self._ahead.take(batch)
+            if pictures is None:
+                pictures = self.see(batch, batch.pixels.bytes)
+            if following:
                 _wait_for(self.device)
             told = self.tell(batch, self.read(batch, numbers, pictures))
-        if on_pictures_seen:
-            on_pictures_seen()
-        chances = told.chances.to("cpu", non_blocking=True)
-        tokens = self.write(numbers, told.first).to("cpu")
-        whole = len(self._questions.wholes)
-        return BackboneOutput(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
+        if following:
+            following.ask()
+        return numbers, told
+
+    def _write_beside(self, numbers: dict[str, Tensor], first: Tensor, following: Following | None) -> Tensor:
+        """The captions, in the host's memory; meanwhile the device looks at the next batch's pictures.
+
+        A caption's step reads all weights for little arithmetic, and pictures are the other way round.
+        """
+        if self._writing is None:
+            return self.write(numbers, first).to("cpu")
+        told = torch.cuda.Event()
+        told.record()
+        if following:
+            _wait_for(self.device)  # until then the next batch may still come
+            self._ahead.look(following.peek(), lambda batch: self.see(batch, batch.pixels.bytes))
+        with torch.cuda.stream(self._writing):
+            told.wait()
+            return self.write(numbers, first).to("cpu")
 
     @property
     def device(self) -> torch.device:

@@ -20,6 +20,7 @@ from engines.qwen2vl.backbone import Qwen2VL
 from engines.qwen2vl.decoder import see
 from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
+from engines.stations import Answer, Job, pass_through
 from settings import Settings
 from tests.helpers import scene
 
@@ -189,6 +190,19 @@ def test_alone_recorded_and_in_a_batch(warm: tuple[ModelRunner, int, model_loade
     for shot, answer in zip(shots[:4], together, strict=False):  # from the third on, by a recorded graph
         assert apart(look(runner, shot)[0], answer) < 0.02
     assert len(backbone._recordings) == 1
+
+
+def test_batches_one_behind_the_other_answer_as_each_by_itself(
+    warm: tuple[ModelRunner, int, model_loader.PictureSpec],
+) -> None:
+    """While one's captions are written, the next one's pictures are looked at: nothing of one gets into the other."""
+    runner = warm[0]
+    shots = [pictures(7 * n, 1 + n % 3, 4 + n % 3, 7) for n in range(60)]
+    batches = [shots[first:last] for first, last in ((0, 40), (10, 60), (5, 6), (5, 6), (5, 6), (0, 60), (30, 33))] * 3
+    answers: list[Answer] = []
+    pass_through(runner, [Job(batch, None, answers.extend) for batch in batches])
+    expected = [answer for batch in batches for answer in look(runner, *batch)]
+    assert answers == expected
 
 
 def test_no_mix_of_sizes_runs_out_of_memory(warm: tuple[ModelRunner, int, model_loader.PictureSpec]) -> None:
