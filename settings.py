@@ -115,7 +115,7 @@ class ServerSettings(Section):
     api_keys: list[ApiKey] = Field(default_factory=list, max_length=1000)
     api_key_file: str | None = None
     reload: bool = False
-    http_processes: int = Field(1, ge=1, le=64)
+    http_processes: int = Field(0, ge=0, le=64)
     log_format: Literal["text", "json"] = "text"
     max_body_mib: int = Field(64, ge=1, le=1024)
     max_queue_shots: int = Field(1280, ge=1, le=100_000)

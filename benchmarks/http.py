@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING
 from benchmarks import film_frames
 from benchmarks.serving import AUTH, Cpu, Server, add_options, program_of, serving
 from qwen_shots.schemas import EXAMPLE_AUDIO
+from serving.process import how_many
+from settings import load_settings
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -215,11 +217,12 @@ def table(rounds: dict[str, Round]) -> str:
     return "\n".join(lines)
 
 
-def _bytecode() -> str:
-    """A start takes twice as long where Python compiles torch and transformers anew each time."""
+def _machine() -> str:
+    """What the figures depend on. A start takes twice as long where Python compiles torch anew each time."""
     torch = importlib.util.find_spec("torch")
     kept = torch is not None and torch.cached is not None and Path(torch.cached).exists()
-    return "" if kept else " (keeps no bytecode of torch)"
+    python = f"Python {sys.version.split()[0]}{'' if kept else ' (keeps no bytecode of torch)'}"
+    return f"{os.cpu_count()} cores, {how_many(load_settings())} processes read requests, {python}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -232,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
     behind = asked.model if asked.fixed_cost is None else f"an engine of {asked.fixed_cost:g} ms a batch"
     try:
         with serving(program_of(asked), {"QWEN_SERVER__MODEL__NAME": asked.model}) as server:
-            print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}{_bytecode()}; {behind}", flush=True)
+            print(f"{_machine()}; {behind}", flush=True)
             print(
                 f"healthy {server.start_seconds:.1f} s after the start; idle, /health takes {idle(server)}\n",
                 flush=True,

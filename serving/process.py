@@ -38,6 +38,11 @@ CODE = ("engines", "engines/qwen2vl", "engines/qwen2vl/kernels", "qwen_shots", "
 WATCHED_FOLDERS = (ROOT, *(ROOT / folder for folder in CODE))
 WATCH_MS = 500
 
+# Where a process reads and decodes for one H100 it keeps three or four cores busy; more than four processes were not
+# measured (benchmarks/README.md).
+CORES_A_PROCESS = 8
+MOST_BY_CORES = 4
+
 
 def main(create_app: CreateApp) -> int:
     """Run until told to stop.
@@ -59,7 +64,7 @@ def main(create_app: CreateApp) -> int:
 
 
 def _run(create_app: CreateApp, settings: Settings) -> int:
-    serve = _serve_alone if settings.server.http_processes == 1 else _serve_with_fronts
+    serve = _serve_alone if how_many(settings) == 1 else _serve_with_fronts
     try:
         with _bind(settings) as listening:
             # start_server.sh waits for these words: before them, another server may answer at this address.
@@ -87,10 +92,18 @@ def _serve_with_fronts(create_app: CreateApp, settings: Settings, listening: soc
         metrics = Metrics()
         engine = make_engine(settings, metrics)
         host = EngineHost(engine, lambda: metrics.text(engine.queue_depth), add_up)
-        fronts = Fronts(settings.server.http_processes, serve, engine, host)
+        fronts = Fronts(how_many(settings), serve, engine, host)
         return await fronts.run(listening, settings.server.drain_timeout)
 
     return asyncio.run(run())
+
+
+def how_many(settings: Settings) -> int:
+    """Processes that read requests; by the cores that this one may use where `server.http_processes` is 0."""
+    if settings.server.http_processes:
+        return settings.server.http_processes
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_BY_CORES, max(1, cores // CORES_A_PROCESS))
 
 
 def _failed(why: str, code: int) -> int:
