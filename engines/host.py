@@ -11,7 +11,7 @@ from typing import Any
 
 from engines.base import Engine, ShotPictures
 from engines.channel import Channel
-from engines.shared import Alive, Counts, Leave, Look, Said, State, TellCounts
+from engines.shared import Alive, Counts, Leave, Look, Said, State, TellCounts, TellState, Told
 from engines.stations import Answer
 from qwen_shots.errors import QwenShotsError, ShotFailed
 
@@ -44,7 +44,14 @@ class EngineHost:
 
     def welcome(self, pipe: Connection, name: str) -> Guest:
         """Serve one more process, until its end of the pipe is closed."""
-        guest = Guest(self._engine, pipe, name, self._on_lost, self._tell_all_counts)
+        guest = Guest(
+            self._engine,
+            pipe,
+            name,
+            on_lost=self._on_lost,
+            state=self._state,
+            tell_all_counts=self._tell_all_counts,
+        )
         self._guests.add(guest)
         guest.channel.post(self._state())
         return guest
@@ -98,10 +105,13 @@ class Guest:
         engine: Engine,
         pipe: Connection,
         name: str,
+        *,
         on_lost: Callable[[Guest], None],
+        state: Callable[[], State],
         tell_all_counts: Callable[[Guest, int], Any],
     ) -> None:
         self._engine = engine
+        self._state = state
         self._tell_all_counts = tell_all_counts
         self._looking: dict[int, asyncio.Task[None]] = {}
         self._numbers = itertools.count()
@@ -135,6 +145,9 @@ class Guest:
                     self._looking[number].cancel()
             case Alive():
                 self.beats += 1
+            case TellState(number):
+                self.channel.post(self._state())
+                self.channel.post(Told(number))
             case TellCounts(number):
                 telling = asyncio.create_task(self._tell_all_counts(self, number))
                 self._others.add(telling)

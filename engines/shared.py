@@ -72,6 +72,20 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class TellState:
+    """Asks for the state as it is now."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was asked for came just before this."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """The event loop of a process turns: told every `BEAT_SECONDS`."""
 
@@ -154,6 +168,11 @@ class SharedEngine:
         text: bytes = await self._ask(number, TellCounts(number))
         return text
 
+    async def refresh(self) -> None:
+        """Learn the state as it is now, rather than a moment ago."""
+        number = next(self._numbers)
+        await self._ask(number, TellState(number))
+
     async def close(self) -> None:
         """Wait for the shots in hand, then let the pipe go."""
         while self._waiting:
@@ -168,7 +187,7 @@ class SharedEngine:
             self._post(Alive())
             await asyncio.sleep(BEAT_SECONDS)
 
-    async def _ask(self, number: int, message: Look | TellCounts) -> Any:
+    async def _ask(self, number: int, message: Look | TellCounts | TellState) -> Any:
         if self._lost:  # nobody is there to answer
             raise self._lost
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -187,10 +206,15 @@ class SharedEngine:
             case State():
                 self._state = message
             case Said(number, answer) | Counts(number, answer):
-                if number in self._waiting and not self._waiting[number].done():
-                    self._waiting[number].set_result(answer)
+                self._settle(number, answer)
+            case Told(number):
+                self._settle(number, None)
             case TellCounts(number):
                 self._post(Counts(number, self._own_counts()))
+
+    def _settle(self, number: int, answer: Any) -> None:
+        if number in self._waiting and not self._waiting[number].done():
+            self._waiting[number].set_result(answer)
 
     def _on_lost(self) -> None:
         self._lost = EngineLost("the server is being stopped")

@@ -11,10 +11,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from engines.base import Status
 from engines.shared import SharedEngine
 from logs import log_to_terminal
 from processes import end_with_parent, name_process
+from qwen_shots.errors import EngineLost
 from serving.draining import CreateApp, DrainingServer
 from settings import Settings
 
@@ -86,6 +89,24 @@ class AdoptingServer(DrainingServer):
             self._handed.send(b".")
 
 
+class UpToDate:
+    """Middleware: as soon as one front says that the model is loaded, none says otherwise.
+
+    Each is told by itself, so one may know it some moments before the others; those ask before they answer.
+    """
+
+    def __init__(self, app: ASGIApp, engine: SharedEngine) -> None:
+        self._app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and self._engine.status is Status.LOADING:
+            with contextlib.suppress(EngineLost):  # the server is being stopped
+                await self._engine.refresh()
+        await self._app(scope, receive, send)
+
+
 def serve(create_app: CreateApp, settings: Settings, name: str, pipe: Connection, handed: socket.socket) -> None:
     """Serve until told to stop, or until the process with the engine is gone.
 
@@ -103,4 +124,5 @@ def serve(create_app: CreateApp, settings: Settings, name: str, pipe: Connection
     app = create_app(settings, engine)
     app.state.all_counts = engine.counts
     app.state.watches_loading = False  # the process with the engine does
+    app.add_middleware(UpToDate, engine=engine)
     AdoptingServer(app, settings.server.drain_timeout, handed).run()

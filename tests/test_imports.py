@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving.draining": {"engines", "serving.connections", "settings"},
     "serving.metrics_sum": set(),
     "serving.loading": {"engines"},
-    "serving.front": {"engines", "logs", "processes", "serving.draining", "settings"},
+    "serving.front": {"engines", "logs", "processes", "qwen_shots", "serving.draining", "settings"},
     "serving.fronts": {"engines", "serving.loading"},
     "serving.process": {
         "engines", "logs", "processes", "qwen_shots", "serving.draining", "serving.front", "serving.fronts",

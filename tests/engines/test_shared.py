@@ -8,14 +8,16 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 
-from engines.base import ShotPictures
+from engines.base import ShotPictures, Status
 from engines.host import EngineHost
 from engines.shared import SharedEngine
 from qwen_shots.errors import EngineLost
+from serving.front import UpToDate
 from serving.metrics_sum import add_up
 from telemetry import Metrics
 from tests.fakes import FakeEngine
@@ -74,6 +76,59 @@ def test_what_a_process_counted_is_not_forgotten_when_it_ends() -> None:
         assert process_memory(after) < 2.5 * process_memory(Metrics().text(0).decode())
 
     asyncio.run(scenario())
+
+
+def test_a_process_learns_the_state_when_it_asks() -> None:
+    """Nobody tells it here that the model is loaded by now."""
+    seen: list[Status] = []
+
+    async def scenario() -> None:
+        fake = FakeEngine([])
+        fake.status = Status.LOADING
+        host = EngineHost(fake, lambda: b"", add_up)
+        with sharing(host, "front", Metrics()) as engine:
+            await engine.start()
+            await engine.refresh()
+            seen.append(engine.status)
+            fake.status = Status.HEALTHY
+            await asyncio.sleep(0.05)
+            seen.append(engine.status)
+            await engine.refresh()
+            seen.append(engine.status)
+
+    asyncio.run(scenario())
+    assert seen == [Status.LOADING, Status.LOADING, Status.HEALTHY]
+
+
+def test_no_request_is_answered_by_a_state_of_a_moment_ago() -> None:
+    seen: list[Status] = []
+
+    async def request(engine: SharedEngine) -> None:
+        async def app(*_: object) -> None:
+            seen.append(engine.status)
+
+        async def nothing(*_: object) -> Any:
+            pytest.fail("the app's business")
+
+        await UpToDate(app, engine)({"type": "http"}, nothing, nothing)
+
+    async def scenario() -> None:
+        fake = FakeEngine([])
+        host = EngineHost(fake, lambda: b"", add_up)
+        fake.status = Status.LOADING
+        with sharing(host, "front", Metrics()) as engine:
+            await engine.start()
+            await request(engine)
+            fake.status = Status.HEALTHY
+            await request(engine)
+        ours, theirs = multiprocessing.Pipe()
+        alone = SharedEngine(ours, "a model", lambda: b"")
+        await alone.start()
+        theirs.close()
+        await asyncio.wait_for(request(alone), PATIENCE_SECONDS)
+
+    asyncio.run(scenario())
+    assert seen == [Status.LOADING, Status.HEALTHY, Status.LOADING]
 
 
 def process_memory(text: str) -> float:
