@@ -17,17 +17,16 @@ from engines import worker
 from engines.arena import ArenaReader
 from engines.base import EngineInfo, ShotPictures, ShotReading
 from engines.stations import OneStep, Stations
-from model_loader import PictureSpec
 from qwen_shots.scoring import Reading
 from server import create_app
 from serving import process
 from settings import Settings
+from tests.engines.fake_gpus import SPEC
 
 # Variables, because the engines are processes of their own.
 COST_MS = "BENCHMARK_COST_MS"
 ENGINES = "BENCHMARK_ENGINES"
 
-SPEC = PictureSpec(patch=14, merge=2, temporal=2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 READING = Reading(value=0.5, spread=0.1, mass=1.0, mode=0.5)
 CAPTION = "A person walks through a dark hallway, the camera follows."
 # Some 80 shots of 720p.

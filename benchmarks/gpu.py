@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks import growth, limit, rounds, shapes, stages
-from benchmarks.noise import KEY_FRAMES, random_shots
+from benchmarks.noise import random_shots
 from benchmarks.steady import steady_seconds
 from benchmarks.written import Written
 from engines.base import ShotPictures
@@ -27,6 +27,7 @@ from engines.probe import probe_shot
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.runner import ModelRunner
 from model_loader import LoadedModel
+from qwen_shots.fusion import KEY_FRAMES
 from settings import load_settings
 
 ROWS, COLUMNS = 12, 21

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from benchmarks import limit
-from benchmarks.noise import KEY_FRAMES, random_shots
+from benchmarks.noise import random_shots
 from engines.base import ShotPictures
 from engines.runner import ModelRunner
 from model_loader import LoadedModel
+from qwen_shots.fusion import KEY_FRAMES
 
 IN_FLIGHT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 GRIDS = ((8, 8), (8, 16), (16, 16), (16, 32), (32, 32))

@@ -18,17 +18,15 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 
-import numpy as np
-
 from benchmarks import rounds
+from benchmarks.noise import random_shots
 from engines.arena import Arena, ArenaReader
-from engines.base import Picture, ShotPictures
+from engines.base import ShotPictures
 from engines.messages import receive, send
-from model_loader import PictureSpec
+from qwen_shots.fusion import KEY_FRAMES
+from tests.engines.fake_gpus import SPEC
 
-SHAPE = (336, 588, 3)  # 1280 x 720 under the default cap
-KEY_FRAMES = 3
-SPEC = PictureSpec(patch=14, merge=2, temporal=2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+ROWS, COLUMNS = 12, 21  # tokens of 1280 x 720 under the default cap
 
 HandOver = Callable[[Sequence[ShotPictures]], None]
 
@@ -71,19 +69,16 @@ def engine(arena: Arena | None, *, busy: bool) -> Iterator[HandOver]:
         process.join()
 
 
-def film(count: int, keep: Callable[[Picture], Picture]) -> list[ShotPictures]:
-    """Shots of noise."""
-    noise = np.random.default_rng(1)
-    return [
-        ShotPictures(tuple(keep(noise.integers(256, size=SHAPE, dtype=np.uint8)) for _ in range(KEY_FRAMES)))
-        for _ in range(count)
-    ]
+def film(count: int, arena: Arena | None) -> list[ShotPictures]:
+    """Shots of noise, in shared memory where there is one."""
+    shots = random_shots(count, ROWS, COLUMNS)
+    return [ShotPictures(tuple(map(arena.keep, shot.pictures))) for shot in shots] if arena else shots
 
 
 def median_seconds(arena: Arena | None, counts: Sequence[int], repeats: int, *, busy: bool) -> list[float]:
     """For a batch of each size, after one that is not counted."""
     with engine(arena, busy=busy) as hand_over:
-        return [_median_seconds(hand_over, film(count, arena.keep if arena else np.array), repeats) for count in counts]
+        return [_median_seconds(hand_over, film(count, arena), repeats) for count in counts]
 
 
 def _median_seconds(hand_over: HandOver, shots: Sequence[ShotPictures], repeats: int) -> float:
@@ -105,7 +100,8 @@ def main(arguments: Sequence[str]) -> int:
     print("| the engine's interpreter | shots | through the pipe, ms | in shared memory, ms | times as fast |")
     print("|---|---|---|---|---|")
     arena = Arena()
-    arena.open(KEY_FRAMES * max(asked.shots), int(np.prod(SHAPE)), KEY_FRAMES * max(asked.shots))
+    pictures = KEY_FRAMES * max(asked.shots)
+    arena.open(pictures, ROWS * COLUMNS * SPEC.factor**2 * 3, pictures)
     for busy, name in ((False, "idle"), (True, "busy")):
         ways = [median_seconds(way, asked.shots, asked.rounds, busy=busy) for way in (None, arena)]
         for count, pipe, shared in zip(asked.shots, *ways, strict=True):

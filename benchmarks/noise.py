@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from engines.base import ShotPictures
+from qwen_shots.fusion import KEY_FRAMES
 
 TOKEN_SIDE = 28
-KEY_FRAMES = 3
 
 
 def random_shots(count: int, rows: int, columns: int) -> list[ShotPictures]:

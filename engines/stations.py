@@ -112,8 +112,8 @@ class _Line:
         if not self._first:
             with contextlib.suppress(queue.Empty):
                 self._first.append(self._queue.get_nowait())
-        _, batch = (self._first and self._first[0]) or (None, None)
-        return None if isinstance(batch, Exception) else batch
+        arrived = self._first[0] if self._first else None
+        return None if arrived is None or isinstance(arrived[1], Exception) else arrived[1]
 
 
 def _ask_nobody() -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.noise import KEY_FRAMES, random_shots
+from benchmarks.noise import random_shots
 from engines.qwen2vl.backbone import Qwen2VL, decoder_batch
 from engines.qwen2vl.decoder import DecoderBatch
 from engines.qwen2vl.layout import BatchLayout
 from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
+from qwen_shots.fusion import KEY_FRAMES
 
 if TYPE_CHECKING:
     from torch import Tensor

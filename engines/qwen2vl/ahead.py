@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class Sized(Protocol):
-    """A prepared batch."""
-
-    @property
-    def sizes(self) -> Sequence[object]:
-        """Of each shot."""
+    from engines.qwen2vl.preparing import Prepared
 
 
-BatchT = TypeVar("BatchT", bound=Sized)
-
-
-class Ahead(Generic[BatchT]):
+class Ahead:
     """Holds them until the batch's turn."""
 
     def __init__(self) -> None:
-        self._seen: tuple[BatchT, Tensor] | None = None
+        self._seen: tuple[Prepared, Tensor] | None = None
 
-    def look(self, batch: BatchT | None, see: Callable[[BatchT], Tensor]) -> None:
+    def look(self, batch: Prepared | None, see: Callable[[Prepared], Tensor]) -> None:
         """Look at a batch now, where there is one.
 
         Not at a single shot: its reading may be recorded as a whole, in memory that the captions' steps use.
@@ -34,14 +28,11 @@ class Ahead(Generic[BatchT]):
         self._seen = None
         if batch is None or len(batch.sizes) == 1:
             return
-        try:
+        # Too large is this batch's trouble, and comes up again when it is its turn; the other one's captions go on.
+        with contextlib.suppress(torch.OutOfMemoryError):
             self._seen = batch, see(batch)
-        except Exception as error:
-            # It is this batch's trouble, and comes up again when it is its turn; the other one's captions go on.
-            if type(error).__name__ != "OutOfMemoryError":
-                raise
 
-    def take(self, batch: BatchT) -> Tensor | None:
+    def take(self, batch: Prepared) -> Tensor | None:
         """What was seen of this batch, once; None where nothing was."""
         seen, self._seen = self._seen, None
         return seen[1] if seen and seen[0] is batch else None

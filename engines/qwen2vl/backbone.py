@@ -72,7 +72,7 @@ class Qwen2VL:
         self._recorder = Recorder() if on_gpu else None
         # Its kernels are small and go first; whoever waits for a caption should not wait for others' pictures.
         self._writing = torch.cuda.Stream(self.device, priority=HIGH) if on_gpu else None
-        self._ahead: Ahead[Prepared] = Ahead()
+        self._ahead = Ahead()
         self._recordings = Recordings()
         self._longest = 0
         self._labels = torch.tensor([*questions.wholes, *questions.digits], device=self.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,16 +129,14 @@ def test_a_shot_is_recorded_when_its_sizes_come_again() -> None:
     assert len(recordings) == 0
 
 
-@dataclass
-class Batch:
+def batch_of(*sizes: str) -> Any:
     """As much of a prepared batch as `Ahead` asks for."""
-
-    sizes: Sequence[object]
+    return SimpleNamespace(sizes=sizes)
 
 
 def test_pictures_seen_ahead_are_those_of_one_batch_and_given_once() -> None:
-    ahead: Ahead[Batch] = Ahead()
-    first, second = Batch(["a", "b"]), Batch(["a", "b"])
+    ahead = Ahead()
+    first, second = batch_of("a", "b"), batch_of("a", "b")
     seen = torch.zeros(3)
     ahead.look(first, lambda batch: seen)
     assert ahead.take(second) is None, "equal, and another one"
@@ -149,23 +147,23 @@ def test_pictures_seen_ahead_are_those_of_one_batch_and_given_once() -> None:
 
 
 def test_what_is_not_looked_at_ahead() -> None:
-    def never(_: Batch) -> torch.Tensor:
+    def never(_: Any) -> torch.Tensor:
         pytest.fail("looked at")
 
-    ahead: Ahead[Batch] = Ahead()
+    ahead = Ahead()
     ahead.look(None, never)
-    ahead.look(Batch(["one shot, which may be recorded"]), never)
+    ahead.look(batch_of("one shot, which may be recorded"), never)
 
 
 def test_a_batch_too_large_to_be_seen_ahead_waits_for_its_turn() -> None:
-    def too_large(_: Batch) -> torch.Tensor:
+    def too_large(_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError
 
-    def broken(_: Batch) -> torch.Tensor:
+    def broken(_: Any) -> torch.Tensor:
         raise RuntimeError("CUDA error")
 
-    ahead: Ahead[Batch] = Ahead()
-    batch = Batch(["a", "b"])
+    ahead = Ahead()
+    batch = batch_of("a", "b")
     ahead.look(batch, too_large)
     assert ahead.take(batch) is None
     with pytest.raises(RuntimeError):
