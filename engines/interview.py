@@ -20,7 +20,7 @@ from engines.conversation import Conversation
 from engines.endpoint import Endpoint, Refused
 from qwen_shots import prompt
 from qwen_shots.errors import ShotFailed
-from qwen_shots.scoring import DIGITS, Reading, read_score
+from qwen_shots.scoring import DIGITS, Reading, read_score, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Interview:
             together(*(self._chances(stem + prompt.SCORE_TAIL, DIGITS) for stem in stems)),
             together(*(self._chances(stem, WHOLES) for stem in stems[1:])),
         )
-        readings = iter([read_score(*pair) for pair in zip([first, *wholes], digits, strict=True)])
+        readings = iter(read_scores([first, *wholes], digits))
         return ShotReading(caption, {name: tuple(next(readings) for _ in self._pictures) for name in self._attributes})
 
     async def first_reading(self) -> Reading:

@@ -16,10 +16,12 @@ from engines.questions import Questions
 from engines.qwen2vl.backbone import Qwen2VL, serves
 from engines.stock import Stock
 from qwen_shots.errors import NotANumber
-from qwen_shots.scoring import Reading, read_score
+from qwen_shots.scoring import Reading, read_scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torch import Tensor
 
     from model_loader import LoadedModel
 
@@ -110,12 +112,12 @@ def _split(ran: BackboneOutput) -> list[list[Reading] | NotANumber]:
     """The readings of each shot."""
     counts = list(ran.questions)
     wholes, digits = (chances.split(counts) for chances in (ran.wholes, ran.digits))
-    return [_read_all(whole.tolist(), digit.tolist()) for whole, digit in zip(wholes, digits, strict=True)]
+    return list(map(_read_all, wholes, digits))
 
 
-def _read_all(wholes: list[list[float]], digits: list[list[float]]) -> list[Reading] | NotANumber:
+def _read_all(wholes: Tensor, digits: Tensor) -> list[Reading] | NotANumber:
     try:
-        return [read_score(*pair) for pair in zip(wholes, digits, strict=True)]
+        return read_scores(wholes.numpy(), digits.numpy())
     except NotANumber as error:
         return error
 

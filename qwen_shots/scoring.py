@@ -10,13 +10,18 @@ The mean of the distribution correlates better with people's judgement than its 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from qwen_shots.errors import NotANumber
 
 DIGITS = "0123456789"
+
+# What can be written, in the order of its chances: 0.0 to 0.9, and 1.0.
+ANSWERS = np.arange(11) / 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +42,32 @@ class Reading:
 
 
 def read_score(whole: Sequence[float], digits: Sequence[float]) -> Reading:
-    """Turn two distributions over the vocabulary, cut down to the labels, into a score.
+    """One answer to one question; arguments and errors as one row of `read_scores`."""
+    return read_scores([whole], [digits])[0]
+
+
+def read_scores(wholes: ArrayLike, digits: ArrayLike) -> list[Reading]:
+    """Turn distributions over the vocabulary, cut down to the labels, into scores.
 
     Args:
-        whole: probabilities of "0" and "1" before the decimal point. Need not sum to 1: the rest is other words.
-        digits: probabilities of "0" to "9" after "0.", likewise.
+        wholes: (questions, 2): probabilities of "0" and "1" before the decimal point. They need not sum to 1: the rest
+            is other words.
+        digits: (questions, 10): probabilities of "0" to "9" after "0.", likewise.
 
     Raises:
-        NotANumber: a probability is NaN or infinite, or the labels have no probability at all.
+        NotANumber: a probability is NaN or infinite, or a question's labels have no probability at all.
     """
-    if not all(math.isfinite(p) for p in (*whole, *digits)):
+    whole, digit = (np.asarray(chances, np.float64) for chances in (wholes, digits))
+    if not (np.isfinite(whole).all() and np.isfinite(digit).all()):
         raise NotANumber("the model's probabilities hold NaN or infinity; in float16 try bfloat16 or float32")
-    whole_mass, digit_mass = sum(whole), sum(digits)
-    if whole_mass <= 0 or digit_mass <= 0:
+    whole_mass, digit_mass = whole.sum(1, keepdims=True), digit.sum(1, keepdims=True)
+    if (whole_mass <= 0).any() or (digit_mass <= 0).any():
         raise NotANumber("the model gives the numbers 0.0 to 1.0 no probability at all")
-    zero, one = whole[0] / whole_mass, whole[1] / whole_mass
-    chances = [(d / 10, zero * q / digit_mass) for d, q in enumerate(digits)] + [(1.0, one)]
-    value = sum(score * chance for score, chance in chances)
-    variance = sum((score - value) ** 2 * chance for score, chance in chances)
-    return Reading(
-        value=min(1.0, max(0.0, value)),
-        spread=math.sqrt(variance),
-        mass=whole_mass * (one + zero * digit_mass),
-        mode=max(chances, key=lambda pair: pair[1])[0],
-    )
+    zero, one = np.split(whole / whole_mass, 2, axis=1)
+    chances = np.hstack([zero * (digit / digit_mass), one])
+    value = chances @ ANSWERS
+    variance = (chances * (ANSWERS - value[:, None]) ** 2).sum(1)
+    mass = (whole_mass * (one + zero * digit_mass))[:, 0]
+    mode = ANSWERS[chances.argmax(1)]
+    told = (value.clip(0.0, 1.0), np.sqrt(variance), mass, mode)
+    return list(map(Reading, *(column.tolist() for column in told)))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_shots.errors import NotANumber, ShotFailed
-from qwen_shots.scoring import read_score
+from qwen_shots.scoring import read_score, read_scores
 
 UNSURE = [0.1] * 10
 
@@ -89,6 +89,21 @@ def test_chance_moved_to_a_higher_digit_never_lowers(
     moved = list(digits)
     moved[at], moved[at + 1] = digits[at] * (1 - share), digits[at + 1] + digits[at] * share
     assert read_score(whole, moved).value >= read_score(whole, digits).value - 1e-12
+
+
+@given(questions=st.lists(st.tuples(wholes, tenths), min_size=1, max_size=7))
+def test_many_questions_are_read_as_each_alone(questions: list[tuple[tuple[float, float], list[float]]]) -> None:
+    together = read_scores(*map(list, zip(*questions, strict=True)))
+    for reading, (whole, digits) in zip(together, questions, strict=True):
+        alone = read_score(whole, digits)
+        assert reading.value == pytest.approx(alone.value, abs=1e-12)
+        assert reading.spread**2 == pytest.approx(alone.spread**2, abs=1e-12)
+        assert (reading.mass, reading.mode) == pytest.approx((alone.mass, alone.mode))
+
+
+def test_one_question_without_numbers_spoils_them_all() -> None:
+    with pytest.raises(NotANumber):
+        read_scores([[0.5, 0.5], [0.5, math.nan]], [UNSURE, UNSURE])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
