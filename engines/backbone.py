@@ -35,7 +35,8 @@ class Following:
     """What a batch on the device has to do with the one behind it.
 
     Attributes:
-        ask: called when the device has about two thirds of the work behind it: the next batch would come just in time.
+        ask: called when the device has about five sixths of the work behind it: the next batch would come just in time,
+            and the later it is put together, the larger it is.
         peek: that batch, as `prepare` gave it, where it is there already, else None. It stays the next one to be run.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,36 +112,41 @@ class Qwen2VL:
 
     def _read_all(self, batch: Prepared, following: Following | None) -> tuple[dict[str, Tensor], Told]:
         """All of a batch but its captions; and its numbers on the device."""
-        recorded = self._find_recorded(batch)
+        mark, recorded = _Mark(self.device), self._find_recorded(batch)
         if recorded:
             numbers, told = recorded.numbers, recorded.replay(batch.pixels.bytes)
+            mark.set()
         else:
             numbers = self.to_device(batch)
             pictures = self._ahead.take(batch)
             if pictures is None:
                 pictures = self.see(batch, batch.pixels.bytes)
-            if following:
-                _wait_for(self.device)
-            told = self.tell(batch, self.read(batch, numbers, pictures))
+            told = self.tell(batch, self.read(batch, numbers, pictures, mark.set))
         if following:
+            mark.wait()
             following.ask()
         return numbers, told
 
     def _write_beside(self, numbers: dict[str, Tensor], first: Tensor, following: Following | None) -> Tensor:
         """The captions, in the host's memory; meanwhile the device looks at the next batch's pictures.
 
-        A caption's step reads all weights for little arithmetic, and pictures are the other way round.
+        A caption's step reads all weights for little arithmetic, and pictures are the other way round. The next batch
+        may come until the captions are nearly written.
         """
         if self._writing is None:
             return self.write(numbers, first).to("cpu")
-        told = torch.cuda.Event()
-        told.record()
-        if following:
-            _wait_for(self.device)  # until then the next batch may still come
-            self._ahead.look(following.peek(), lambda batch: self.see(batch, batch.pixels.bytes))
+        main = torch.cuda.current_stream()
+        told = main.record_event()
+
+        def look_ahead() -> None:
+            if following:
+                with torch.cuda.stream(main):
+                    self._ahead.look(following.peek(), lambda batch: self.see(batch, batch.pixels.bytes))
+
+        look_ahead()
         with torch.cuda.stream(self._writing):
             told.wait()
-            return self.write(numbers, first).to("cpu")
+            return self.write(numbers, first, look_ahead).to("cpu")
 
     @property
     def device(self) -> torch.device:
@@ -156,12 +161,18 @@ class Qwen2VL:
         """Pictures to tokens, (tokens, width), in the sorted order of the batch's pixels."""
         return self._tower.look(content, batch.pixels.groups)
 
-    def read(self, batch: Prepared, numbers: dict[str, Tensor], pictures: Tensor) -> Tensor:
+    def read(
+        self,
+        batch: Prepared,
+        numbers: dict[str, Tensor],
+        pictures: Tensor,
+        halfway: Callable[[], None] | None = None,
+    ) -> Tensor:
         """Hidden states that scores and captions begin from: two a question, then one a shot, of (..., width)."""
         x = self._decoder.embed(numbers["ids"])
         x.index_copy_(0, numbers["picture_at"][numbers["token_order"]], pictures)
         self._place_instruction(numbers["shared_at"])
-        return self._decoder.read(decoder_batch(x, batch.layout, numbers))
+        return self._decoder.read(decoder_batch(x, batch.layout, numbers), halfway)
 
     def tell(self, batch: Prepared, hidden: Tensor) -> Told:
         """The labels' chances, and each caption's first token."""
@@ -169,10 +180,10 @@ class Qwen2VL:
         chances = self._chances(hidden[:-shots]).view(-1, 2, len(self._labels))
         return Told(chances, self._decoder.logits(hidden[-shots:]).argmax(dim=-1))
 
-    def write(self, numbers: dict[str, Tensor], first: Tensor) -> Tensor:
+    def write(self, numbers: dict[str, Tensor], first: Tensor, meanwhile: Callable[[], None] | None = None) -> Tensor:
         """The captions' tokens, (shots, most tokens)."""
         starts, filled = (numbers[name].to(torch.int32) for name in ("places", "filled"))
-        return self._writer.write(first, numbers["next_positions"], starts[:-1], filled)
+        return self._writer.write(first, numbers["next_positions"], starts[:-1], filled, meanwhile)
 
     def _find_recorded(self, batch: Prepared) -> Recorded | None:
         recorder = self._recorder
@@ -226,6 +237,23 @@ class Qwen2VL:
         self._decoder.cache[:, at] = self._instruction[:, None]
 
 
+class _Mark:
+    """A place in the device's work that the host can wait for. Without a GPU it is done when it is asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event() if device.type == "cuda" else None
+
+    def set(self) -> None:
+        """Here."""
+        if self._event:
+            self._event.record()
+
+    def wait(self) -> None:
+        """Until the device has come by."""
+        if self._event:
+            self._event.synchronize()
+
+
 def decoder_batch(x: Tensor, layout: BatchLayout, numbers: dict[str, Tensor]) -> DecoderBatch:
     """What the text side reads: a layout, its numbers on the device by name, and its tokens' vectors `x`."""
     places = numbers["places"].to(torch.int32)
@@ -254,8 +282,3 @@ def _spans(starts: Tensor, on_host: np.ndarray[Any, Any]) -> Spans:
 def _cumulated(lengths: Tensor) -> Tensor:
     starts: Tensor = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
     return starts
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.current_stream().synchronize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +145,12 @@ class TextDecoder:
         """Logarithm of the softmax's denominator over the vocabulary, float32."""
         return fused.log_mass(self.logits(hidden))
 
-    def read(self, batch: DecoderBatch) -> Tensor:
+    def read(self, batch: DecoderBatch, halfway: Callable[[], object] | None = None) -> Tensor:
         """Read trunks, stems and twigs; the trunks stay in the cache.
+
+        Args:
+            batch: what is read.
+            halfway: called when half of the layers are launched.
 
         Returns:
             Hidden states behind the last norm of the tokens that are kept, (kept, width).
@@ -156,6 +161,8 @@ class TextDecoder:
             normed = fused.rms_norm(x, layer.norm, self._eps)
             qkv = self._project(layer, normed, angles, self.cache[number], batch.trunk_at)
             answer = see(self.cache[number], qkv, batch).flatten(1)
+            if halfway and number == last // 2:
+                halfway()
             if number == last:
                 x, answer = x[batch.kept], answer[batch.kept]
             self._work(layer, x, answer)

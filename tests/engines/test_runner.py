@@ -103,6 +103,24 @@ def test_the_caption_is_the_likeliest_words_one_after_another(
     assert answer.caption == " ".join(expected.rstrip("\N{REPLACEMENT CHARACTER}").split())
 
 
+def test_other_work_is_begun_between_the_steps_of_captions(runner: ModelRunner, settings: Settings) -> None:
+    """As the next batch's pictures are on a GPU; and the host learns when half of the prompt is read."""
+    backbone = runner.backbone
+    assert isinstance(backbone, Qwen2VL)
+    batch = backbone.prepare([pictures(3), pictures(40)])
+    expected = backbone.run(batch).tokens
+    happened: list[str] = []
+    numbers = backbone.to_device(batch)
+    with torch.inference_mode():
+        seen = backbone.see(batch, batch.pixels.bytes)
+        told = backbone.tell(batch, backbone.read(batch, numbers, seen, lambda: happened.append("halfway")))
+        written = backbone.write(numbers, told.first, lambda: happened.append("meanwhile"))
+    assert happened[0] == "halfway"
+    assert 1 <= happened.count("meanwhile") < settings.model.max_caption_tokens
+    assert happened.count("halfway") == 1
+    assert torch.equal(written, expected)
+
+
 def test_an_answer_does_not_depend_on_its_batch(runner: ModelRunner) -> None:
     shapes = [(3, 4, 7), (3, 2, 9), (1, 3, 3), (2, 5, 4), (3, 4, 7)]
     shots = [pictures(10 * n, *shapes[n % len(shapes)]) for n in range(10)]
