@@ -1,10 +1,11 @@
 """The whole server over HTTP, from base64 JPEG to JSON: `python -m benchmarks.http --shots 1000 --model FOLDER`.
 
 The server runs in a process of its own, started as users start it. A film of shots, each of five 720p JPEG frames and
-audio features, is sent in batches of 10 from 8 connections and from 24, then in batches of 1 from 80, then one shot
-alone again and again; meanwhile another process asks /health ten times a second. `--fixed-cost MS` puts an engine of
-that cost a batch behind the real server, so that the server's own limit is seen. Other settings: variables, as in
-config.yaml.
+audio features, is sent in batches of 10 from 8 connections and from 48, then in batches of 1 from 80, then one shot
+alone again and again; meanwhile another process asks /health ten times a second. A film begins and ends with nothing to
+do for somebody, so its rate is also told in between, where all connections have work: a long film has more of that.
+`--fixed-cost MS` puts an engine of that cost a batch behind the real server, so that the server's own limit is seen.
+Other settings: variables, as in config.yaml.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ from settings import load_settings
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
-BATCH, BATCH_CONNECTIONS, MORE_CONNECTIONS = 10, 8, 24
+# With 480 shots in hand every batch of the engine's is a full one.
+BATCH, BATCH_CONNECTIONS, MORE_CONNECTIONS = 10, 8, 48
 ONES_CONNECTIONS = 80
 ALONE = 50
 HEALTH_SECONDS = 0.1
 IDLE_SECONDS = 5.0
 TIMEOUT = 600.0
+LEAST_POINTS = 10  # answers that a rate is told from
 JSON = {**AUTH, "Content-Type": "application/json"}
 
 Body = list[bytes]
@@ -56,6 +59,7 @@ class Round:
     Attributes:
         seconds: from the first request to the last answer.
         shots: how many were answered.
+        rate: shots a second while all connections have work; NaN where the film is too short for it.
         requests: seconds of each request.
         health: seconds of each question to /health meanwhile.
         cpu: what the server used.
@@ -63,9 +67,25 @@ class Round:
 
     seconds: float
     shots: int
+    rate: float
     requests: Sequence[float]
     health: Sequence[float]
     cpu: Cpu
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request.
+
+    Attributes:
+        began: when it was sent, in seconds.
+        ended: when its answer was there.
+        shots: that were answered.
+    """
+
+    began: float
+    ended: float
+    shots: int
 
 
 @dataclass(slots=True)
@@ -121,8 +141,8 @@ def send_all(server: Server, path: str, bodies: Sequence[Body], connections: int
     left = iter(bodies)
     lock = threading.Lock()
 
-    def one_connection(_: int) -> list[tuple[float, int]]:
-        done: list[tuple[float, int]] = []
+    def one_connection(_: int) -> list[Sent]:
+        done: list[Sent] = []
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
         while True:
             with lock:
@@ -130,14 +150,32 @@ def send_all(server: Server, path: str, bodies: Sequence[Body], connections: int
             if body is None:
                 connection.close()
                 return done
-            done.append(send(connection, path, body))
+            began = time.perf_counter()
+            took, count = send(connection, path, body)
+            done.append(Sent(began, began + took, count))
 
     with watched_health(server.port) as health, ThreadPoolExecutor(connections) as pool:
         used, began = server.cpu(), time.perf_counter()
-        answers = list(itertools.chain.from_iterable(pool.map(one_connection, range(connections))))
+        sent = list(itertools.chain.from_iterable(pool.map(one_connection, range(connections))))
         seconds, used = time.perf_counter() - began, server.cpu() - used
-    requests = [took for took, _ in answers]
-    return Round(seconds, sum(count for _, count in answers), requests, health.seconds, used)
+    requests = [one.ended - one.began for one in sent]
+    return Round(
+        seconds, sum(one.shots for one in sent), rate_between(sent, connections), requests, health.seconds, used
+    )
+
+
+def rate_between(sent: Sequence[Sent], connections: int) -> float:
+    """Shots a second from when as many requests are answered as there are connections until the last one is sent.
+
+    Answers come in bursts, a batch of the engine's at a time, so it is the slope of a line through all of them.
+    """
+    answered = sorted((one.ended, one.shots) for one in sent)[connections - 1 :]
+    last_sent = max(one.began for one in sent)
+    counted = itertools.accumulate(shots for _, shots in answered)
+    points = [(ended, count) for (ended, _), count in zip(answered, counted, strict=True) if ended <= last_sent]
+    if len(points) < LEAST_POINTS:
+        return float("nan")
+    return statistics.linear_regression(*zip(*points, strict=True)).slope
 
 
 @contextmanager
@@ -206,12 +244,13 @@ def percentile(seconds: Sequence[float], share: int) -> float:
 
 def table(rounds: dict[str, Round]) -> str:
     """A Markdown table; all times but the first are milliseconds, CPU times for each shot."""
-    head = "shots sent | seconds | shots/s | p50 | p99 | /health p50 | p99 | server CPU | event loop | engine CPU"
+    head = "shots sent | seconds | shots/s | in between | p50 | p99 | /health p50 | p99"
+    head += " | server CPU | event loop | engine CPU"
     lines = [f"| {head} |", "|" + "---|" * (head.count("|") + 1)]
     for name, one in rounds.items():
         used = [1000 * each / one.shots for each in (one.cpu.server, one.cpu.loop, one.cpu.engines)]
         waits = [percentile(seconds, share) for seconds in (one.requests, one.health) for share in (50, 99)]
-        cells = [f"{one.seconds:.1f}", f"{one.shots / one.seconds:.1f}"]
+        cells = [f"{one.seconds:.1f}", f"{one.shots / one.seconds:.1f}", f"{one.rate:.1f}"]
         cells += [f"{wait:.0f}" for wait in waits[:2]] + [f"{wait:.1f}" for wait in (*waits[2:], *used)]
         lines.append(f"| {one.shots} {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -24,13 +25,13 @@ def test_a_film_before_an_engine_of_fixed_cost(
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert [row[0].strip() for row in rows[2:]] == [
         "12 batches of 10, 8 connections",
-        "12 batches of 10, 24 connections",
+        "12 batches of 10, 48 connections",
         "12 batches of 1, 80 connections",
         "2 one shot alone",
     ]
     loops = []
     for row in rows[2:]:
-        seconds, rate, *waits = (float(cell) for cell in row[1:])
+        seconds, rate, _, *waits = (float(cell) for cell in row[1:])
         shots, rounding = int(row[0].split()[0]), 0.051  # seconds have one decimal
         assert shots / (seconds + rounding) - rounding <= rate <= shots / max(0.001, seconds - rounding) + rounding
         assert not any(wait < 0 for wait in waits)  # a round that is over before /health was asked twice has none
@@ -69,6 +70,18 @@ def test_a_server_that_does_not_start() -> None:
         serving.serving(["server.py"], {"QWEN_SERVER__MODEL__DTYPE": "int4"}),
     ):
         pass
+
+
+def test_the_rate_in_between_leaves_beginning_and_end_out() -> None:
+    """Two connections whose first answers take long; then 100 shots/s, in bursts of 20; then one that has to wait."""
+    slow = [over_http.Sent(0.0, 5.0, 10)] * 2
+    bursts = [over_http.Sent(5.0 + 0.2 * n, 5.2 + 0.2 * n, 10) for n in range(20) for _ in range(2)]
+    last = [over_http.Sent(9.0, 30.0, 10)]
+    assert over_http.rate_between([*slow, *bursts, *last], 2) == pytest.approx(100, rel=0.02)
+
+
+def test_a_film_that_is_over_at_once_has_no_rate_in_between() -> None:
+    assert math.isnan(over_http.rate_between([over_http.Sent(0.0, 1.0, 10)] * 8, 8))
 
 
 def test_percentiles_are_milliseconds() -> None:
