@@ -11,21 +11,22 @@ from engines.stations import Answer, Job, pass_through
 
 
 def steady_seconds(runner: ModelRunner, batches: Sequence[Sequence[ShotPictures]]) -> float:
-    """Seconds for all batches, after one that is not counted; every shot must be answered.
+    """Seconds for all batches; every shot must be answered.
+
+    The clock runs from the answers of a batch before them to those of the last, and another one is behind that: so what
+    the engine does of a batch while it still has the one before counts for neither end.
 
     Raises:
-        RuntimeError: a shot was not.
+        RuntimeError: a shot was not answered.
     """
-    answers: list[Answer] = []
-    began = 0.0
+    answered: list[tuple[float, Sequence[Answer]]] = []
 
-    def started(_: Sequence[Answer]) -> None:
-        nonlocal began
-        began = time.perf_counter()
+    def done(answers: Sequence[Answer]) -> None:
+        answered.append((time.perf_counter(), answers))
 
-    jobs = [Job(batches[0], None, started), *(Job(batch, None, answers.extend) for batch in batches)]
-    pass_through(runner, jobs)
-    seconds = time.perf_counter() - began
-    if not all(isinstance(answer, ShotReading) for answer in answers) or len(answers) != sum(map(len, batches)):
-        raise RuntimeError("not every shot was answered")
-    return seconds
+    passing = [batches[0], *batches, batches[0]]
+    pass_through(runner, [Job(batch, None, done) for batch in passing])
+    for batch, (_, answers) in zip(passing, answered, strict=True):
+        if len(answers) != len(batch) or not all(isinstance(answer, ShotReading) for answer in answers):
+            raise RuntimeError("not every shot was answered")
+    return answered[-2][0] - answered[0][0]

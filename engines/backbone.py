@@ -30,20 +30,6 @@ class BackboneOutput:
     tokens: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Following:
-    """What a batch on the device has to do with the one behind it.
-
-    Attributes:
-        ask: called when the device has about five sixths of the work behind it: the next batch would come just in time,
-            and the later it is put together, the larger it is.
-        peek: that batch, as `prepare` gave it, where it is there already, else None. It stays the next one to be run.
-    """
-
-    ask: Callable[[], None]
-    peek: Callable[[], Any]
-
-
 class Backbone(Protocol):
     """A model's forward passes. Implementations: `engines.qwen2vl` and, for whatever else there is, `engines.stock`."""
 
@@ -61,10 +47,11 @@ class Backbone(Protocol):
     def prepare(self, shots: Sequence[ShotPictures]) -> Any:
         """Everything that the host does for a batch; may run beside another batch."""
 
-    def run(self, batch: Any, following: Following | None = None) -> BackboneOutput:
+    def run(self, batch: Any, ask: Callable[[], None] | None = None) -> BackboneOutput:
         """Ask the model about what was prepared.
 
         Args:
             batch: what `prepare` gave.
-            following: the next one.
+            ask: called when the device has about five sixths of the work behind it: the next batch would come just in
+                time, and the later it is put together, the larger it is.
         """

@@ -204,11 +204,7 @@ class LocalEngine:
         raise EngineLost("the engine process ended")
 
     def _give_back(self, held: Sequence[list[Pending]]) -> None:
-        """The batch that came first is suspected.
-
-        Of the one behind it at most the pictures were looked at. If it was that one, it ends an engine again when it is
-        the first itself; whoever was suspected in its place is alone then, and comes to no harm.
-        """
+        """The batch that came first is suspected; the one behind it was not begun."""
         for batch in held[:1]:
             self._queue.give_back(batch)
         for batch in held[1:]:

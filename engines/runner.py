@@ -5,12 +5,12 @@ The forward passes are a backbone's (`engines.backbone`); here its numbers becom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from engines.backbone import Backbone, BackboneOutput, Following
+from engines.backbone import Backbone, BackboneOutput
 from engines.base import ShotPictures, ShotReading
 from engines.questions import Questions
 from engines.qwen2vl.backbone import Qwen2VL, serves
@@ -77,9 +77,9 @@ class ModelRunner:
         """What the host does before."""
         return Batch(tuple(shots), self.backbone.prepare(shots))
 
-    def run(self, batch: Batch, following: Following | None = None) -> BackboneOutput:
+    def run(self, batch: Batch, ask: Callable[[], None] | None = None) -> BackboneOutput:
         """What the device does; see `Backbone.run`."""
-        return self.backbone.run(batch.prepared, following and Following(following.ask, lambda: _inner(following)))
+        return self.backbone.run(batch.prepared, ask)
 
     def finish(self, batch: Batch, ran: BackboneOutput) -> list[ShotReading | NotANumber]:
         """What the host does after it; returns as `look`."""
@@ -101,11 +101,6 @@ class ModelRunner:
         by_frame = [readings[start : start + len(names)] for start in range(0, len(readings), len(names))]
         assert len(by_frame) == len(shot.pictures)
         return ShotReading(caption, {name: tuple(frame[a] for frame in by_frame) for a, name in enumerate(names)})
-
-
-def _inner(following: Following) -> Any:
-    batch: Batch | None = following.peek()
-    return batch and batch.prepared
 
 
 def _split(ran: BackboneOutput) -> list[list[Reading] | NotANumber]:

@@ -1,12 +1,11 @@
 """The three stations of a batch in an engine process, each of which may work on another batch meanwhile.
 
 The host prepares, the device runs, the host finishes: while the GPU runs one batch, the next is being laid out and the
-last being put into words. The device may begin with the next before it has done with the last. No torch here.
+last being put into words. No torch here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import queue
@@ -16,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engines.backbone import Following
 from engines.base import ShotPictures, ShotReading
 from qwen_shots.errors import OutOfMemory, QwenShotsError, ShotFailed
 
@@ -32,8 +30,8 @@ class Stations(Protocol):
     def prepare(self, shots: Sequence[ShotPictures]) -> Any:
         """Before: on a thread of its own."""
 
-    def run(self, prepared: Any, following: Following | None = None) -> Any:
-        """The device's part."""
+    def run(self, prepared: Any, ask: Callable[[], None] | None = None) -> Any:
+        """The device's part; asks for the next batch when that would come just in time."""
 
     def finish(self, prepared: Any, ran: Any) -> Sequence[Answer]:
         """After: on a thread of its own. One answer a shot."""
@@ -49,7 +47,7 @@ class OneStep:
         """Nothing to do."""
         return shots
 
-    def run(self, prepared: Sequence[ShotPictures], following: Following | None = None) -> Any:
+    def run(self, prepared: Sequence[ShotPictures], ask: Callable[[], None] | None = None) -> Any:
         """All of it."""
         return self.look(prepared)
 
@@ -80,65 +78,37 @@ def pass_through(stations: Stations, jobs: Iterable[Job]) -> None:
     Raises:
         RuntimeError: the GPU is beyond use.
     """
-    line = _Line()
-    threading.Thread(target=_prepare_all, args=(stations, jobs, line), name="prepare", daemon=True).start()
+    prepared: queue.Queue[tuple[Job, Any] | None] = queue.Queue(maxsize=1)
+    threading.Thread(target=_prepare_all, args=(stations, jobs, prepared), name="prepare", daemon=True).start()
     with ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher:
-        while (arrived := line.take()) is not None:
+        while (arrived := prepared.get()) is not None:
             job, batch = arrived
-            ran, blamed = _run(stations, job, batch, Following(job.hungry or _ask_nobody, line.peek))
+            ran, blamed = _run(stations, job, batch)
             if ran is None:
                 job.done(blamed or _answer_halves(whole(stations), job.shots))
             else:
                 finisher.submit(_finish, stations, job, batch, ran)
 
 
-class _Line:
-    """Batches that are prepared, one at a time. The next one can be looked at before it is taken."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[Job, Any] | None] = queue.Queue(maxsize=1)
-        self._first: list[tuple[Job, Any] | None] = []
-
-    def put(self, prepared: tuple[Job, Any] | None) -> None:
-        """Wait until there is room; None says that no more will come."""
-        self._queue.put(prepared)
-
-    def take(self) -> tuple[Job, Any] | None:
-        """Wait for the next one."""
-        return self._first.pop() if self._first else self._queue.get()
-
-    def peek(self) -> Any:
-        """The next batch; None where there is none yet, or it could not be prepared."""
-        if not self._first:
-            with contextlib.suppress(queue.Empty):
-                self._first.append(self._queue.get_nowait())
-        arrived = self._first[0] if self._first else None
-        return None if arrived is None or isinstance(arrived[1], Exception) else arrived[1]
-
-
-def _ask_nobody() -> None:
-    """Batches come by themselves."""
-
-
-def _run(stations: Stations, job: Job, batch: Any, following: Following) -> tuple[Any, list[Answer]]:
+def _run(stations: Stations, job: Job, batch: Any) -> tuple[Any, list[Answer]]:
     """What the device made of the batch; or None, and a single shot's error."""
     try:
         if isinstance(batch, Exception):
             raise batch
-        return stations.run(batch, following), []
+        return stations.run(batch, job.hungry), []
     except Exception as error:
         _raise_if_fatal(error)
         return None, [_blame(error)] if len(job.shots) == 1 else []
 
 
-def _prepare_all(stations: Stations, jobs: Iterable[Job], line: _Line) -> None:
+def _prepare_all(stations: Stations, jobs: Iterable[Job], prepared: queue.Queue[tuple[Job, Any] | None]) -> None:
     for job in jobs:
         try:
             batch = stations.prepare(job.shots)
         except Exception as error:
             batch = error
-        line.put((job, batch))
-    line.put(None)
+        prepared.put((job, batch))
+    prepared.put(None)
 
 
 def _finish(stations: Stations, job: Job, batch: Any, ran: Any) -> None:

@@ -7,14 +7,14 @@ is cut back to the prompt and the captions are written from there, one token a s
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
 
-from engines.backbone import BackboneOutput, Following
+from engines.backbone import BackboneOutput
 from engines.base import ShotPictures
 from engines.packing import Branches, additive, pack_branches, pad_left, visibility
 from engines.pixels import grid_of, to_patches, token_count
@@ -100,12 +100,12 @@ class Stock:
         return Prompts(ids, real, positions, torch.from_numpy(to_patches(pictures, spec)), grids, branches)
 
     @torch.inference_mode()
-    def run(self, batch: Prompts, following: Following | None = None) -> BackboneOutput:
+    def run(self, batch: Prompts, ask: Callable[[], None] | None = None) -> BackboneOutput:
         """Ask the model."""
         cache = DynamicCache(config=self._lm.config.get_text_config())
         hidden = self._prefill(batch, cache)
-        if following:
-            following.ask()
+        if ask:
+            ask()
         ends = batch.branches.ends
         row = torch.tensor([r for r, row_ends in enumerate(ends) for _ in row_ends], device=hidden.device)
         end = torch.tensor([end for row_ends in ends for end in row_ends], device=hidden.device)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from engines.arena import ArenaReader
-from engines.backbone import Following
 from engines.base import EngineInfo, ShotPictures
 from engines.messages import receive, send
 from engines.probe import probe_shot
@@ -120,12 +119,12 @@ class _Timed:
         self.looks = 0
         self._longest = Spent(0, 0)
 
-    def run(self, prepared: Any, following: Following | None = None) -> Any:
+    def run(self, prepared: Any, ask: Callable[[], None] | None = None) -> Any:
         """See `Stations.run`."""
         self.looks += 1
         began = _clocks()
         try:
-            return self._stations.run(prepared, following)
+            return self._stations.run(prepared, ask)
         finally:
             spent = _clocks() - began
             self._longest = max(self._longest, spent, key=lambda each: each.wall)

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engines.backbone import BackboneOutput, Following
+from engines.backbone import BackboneOutput
 from engines.base import ShotPictures
-from engines.qwen2vl.ahead import Ahead
 from engines.qwen2vl.captions import CaptionWriter
 from engines.qwen2vl.decoder import DecoderBatch, TextDecoder
 from engines.qwen2vl.graphs import Recorder
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 # Rows whose logits over the whole vocabulary are held at once.
 HEAD_ROWS = 1024
-
-HIGH = -1  # priority of a CUDA stream
 
 
 def serves(model: Any) -> bool:
@@ -70,9 +67,6 @@ class Qwen2VL:
         self._decoder = TextDecoder(loaded.model)
         self._writer = CaptionWriter(self._decoder, most_tokens, stops)
         self._recorder = Recorder() if on_gpu else None
-        # Its kernels are small and go first; whoever waits for a caption should not wait for others' pictures.
-        self._writing = torch.cuda.Stream(self.device, priority=HIGH) if on_gpu else None
-        self._ahead = Ahead()
         self._recordings = Recordings()
         self._longest = 0
         self._labels = torch.tensor([*questions.wholes, *questions.digits], device=self.device)
@@ -100,53 +94,30 @@ class Qwen2VL:
         return self._preparer.prepare(shots)
 
     @torch.inference_mode()
-    def run(self, batch: Prepared, following: Following | None = None) -> BackboneOutput:
+    def run(self, batch: Prepared, ask: Callable[[], None] | None = None) -> BackboneOutput:
         """Ask the model. Returns when the captions are written."""
         if batch.layout.places[-1] >= self._decoder.cache.shape[1]:
             self._reserve(int(batch.layout.places[-1]))
-        numbers, told = self._read_all(batch, following)
+        half_read = _Mark(self.device)
+        numbers, told = self._read_all(batch, half_read)
         chances = told.chances.to("cpu", non_blocking=True)
-        tokens = self._write_beside(numbers, told.first, following)
+        if ask:
+            half_read.wait()
+            ask()
+        tokens = self.write(numbers, told.first).to("cpu")
         whole = len(self._questions.wholes)
         return BackboneOutput(chances[:, 0, :whole], chances[:, 1, whole:], batch.layout.questions, tokens)
 
-    def _read_all(self, batch: Prepared, following: Following | None) -> tuple[dict[str, Tensor], Told]:
+    def _read_all(self, batch: Prepared, half_read: _Mark) -> tuple[dict[str, Tensor], Told]:
         """All of a batch but its captions; and its numbers on the device."""
-        mark, recorded = _Mark(self.device), self._find_recorded(batch)
+        recorded = self._find_recorded(batch)
         if recorded:
-            numbers, told = recorded.numbers, recorded.replay(batch.pixels.bytes)
-            mark.set()
-        else:
-            numbers = self.to_device(batch)
-            pictures = self._ahead.take(batch)
-            if pictures is None:
-                pictures = self.see(batch, batch.pixels.bytes)
-            told = self.tell(batch, self.read(batch, numbers, pictures, mark.set))
-        if following:
-            mark.wait()
-            following.ask()
-        return numbers, told
-
-    def _write_beside(self, numbers: dict[str, Tensor], first: Tensor, following: Following | None) -> Tensor:
-        """The captions, in the host's memory; meanwhile the device looks at the next batch's pictures.
-
-        A caption's step reads all weights for little arithmetic, and pictures are the other way round. The next batch
-        may come until the captions are nearly written.
-        """
-        if self._writing is None:
-            return self.write(numbers, first).to("cpu")
-        main = torch.cuda.current_stream()
-        told = main.record_event()
-
-        def look_ahead() -> None:
-            if following:
-                with torch.cuda.stream(main):
-                    self._ahead.look(following.peek(), lambda batch: self.see(batch, batch.pixels.bytes))
-
-        look_ahead()
-        with torch.cuda.stream(self._writing):
-            told.wait()
-            return self.write(numbers, first, look_ahead).to("cpu")
+            told = recorded.replay(batch.pixels.bytes)
+            half_read.set()  # a recording has no half; it takes as long as its captions, or less
+            return recorded.numbers, told
+        numbers = self.to_device(batch)
+        pictures = self.see(batch, batch.pixels.bytes)
+        return numbers, self.tell(batch, self.read(batch, numbers, pictures, half_read.set))
 
     @property
     def device(self) -> torch.device:
@@ -180,10 +151,10 @@ class Qwen2VL:
         chances = self._chances(hidden[:-shots]).view(-1, 2, len(self._labels))
         return Told(chances, self._decoder.logits(hidden[-shots:]).argmax(dim=-1))
 
-    def write(self, numbers: dict[str, Tensor], first: Tensor, meanwhile: Callable[[], None] | None = None) -> Tensor:
+    def write(self, numbers: dict[str, Tensor], first: Tensor) -> Tensor:
         """The captions' tokens, (shots, most tokens)."""
         starts, filled = (numbers[name].to(torch.int32) for name in ("places", "filled"))
-        return self._writer.write(first, numbers["next_positions"], starts[:-1], filled, meanwhile)
+        return self._writer.write(first, numbers["next_positions"], starts[:-1], filled)
 
     def _find_recorded(self, batch: Prepared) -> Recorded | None:
         recorder = self._recorder

@@ -7,7 +7,7 @@ and replayed: what a step needs and changes lies in tensors that stay where they
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -96,14 +96,7 @@ class CaptionWriter:
             self._empty(state)
             self._graphs[rows] = state, recorder.record(partial(self._step, state))
 
-    def write(
-        self,
-        first: Tensor,
-        positions: Tensor,
-        starts: Tensor,
-        lengths: Tensor,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Tensor:
+    def write(self, first: Tensor, positions: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         """Write a caption for each row.
 
         Args:
@@ -111,7 +104,6 @@ class CaptionWriter:
             positions: (rows,), where it stands.
             starts: (rows,), the cache's place of the row's first token.
             lengths: (rows,), how many tokens the row has there.
-            meanwhile: called while the device has steps to do, again and again.
 
         Returns:
             (rows, most tokens) on the device; what stands behind a stop means nothing.
@@ -119,22 +111,21 @@ class CaptionWriter:
         if self._most_tokens == 0:
             return first.new_empty(len(first), 0)
         most = GRAPH_ROWS[-1] if self._graphs else len(first)
-        begun = [values.split(most) for values in (first, positions, starts, lengths)]
-        return torch.cat([self._write(part, meanwhile) for part in zip(*begun, strict=True)])
+        parts = [
+            self._write(*(values[at : at + most] for values in (first, positions, starts, lengths)))
+            for at in range(0, len(first), most)
+        ]
+        return torch.cat(parts)
 
-    def _write(self, begun: tuple[Tensor, ...], meanwhile: Callable[[], None] | None) -> Tensor:
-        rows = len(begun[0])
+    def _write(self, first: Tensor, positions: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+        rows = len(first)
         state, graph = self._find_state(rows)
-        self._fill(state, *begun)
+        self._fill(state, first, positions, starts, lengths)
         run = graph.replay if graph else lambda: self._step(state)
         looks = _Looks(on_device=graph is not None)
         for number in range(1, self._most_tokens):
             run()
-            if number % looks.every:
-                continue
-            if meanwhile:
-                meanwhile()
-            if looks.all_ended(state.ended):
+            if number % looks.every == 0 and looks.all_ended(state.ended):
                 break
         return state.written[:rows].clone()
 

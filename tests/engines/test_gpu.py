@@ -195,7 +195,7 @@ def test_alone_recorded_and_in_a_batch(warm: tuple[ModelRunner, int, model_loade
 def test_batches_one_behind_the_other_answer_as_each_by_itself(
     warm: tuple[ModelRunner, int, model_loader.PictureSpec],
 ) -> None:
-    """While one's captions are written, the next one's pictures are looked at: nothing of one gets into the other."""
+    """As in an engine process, on three threads: nothing of one gets into the other."""
     runner = warm[0]
     shots = [pictures(7 * n, 1 + n % 3, 4 + n % 3, 7) for n in range(60)]
     batches = [shots[first:last] for first, last in ((0, 40), (10, 60), (5, 6), (5, 6), (5, 6), (0, 60), (30, 33))] * 3

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.qwen2vl import fused
-from engines.qwen2vl.ahead import Ahead
 from engines.qwen2vl.attention import attend
 from engines.qwen2vl.layout import ShotLayout, lay_out_batch, lay_out_shot
 from engines.qwen2vl.recordings import Recorded, Recordings
@@ -127,47 +124,6 @@ def test_a_shot_is_recorded_when_its_sizes_come_again() -> None:
     assert recordings.find(((28, 28),), make) is made[-1], "the oldest gave way, and is made again"
     recordings.clear()
     assert len(recordings) == 0
-
-
-def batch_of(*sizes: str) -> Any:
-    """As much of a prepared batch as `Ahead` asks for."""
-    return SimpleNamespace(sizes=sizes)
-
-
-def test_pictures_seen_ahead_are_those_of_one_batch_and_given_once() -> None:
-    ahead = Ahead()
-    first, second = batch_of("a", "b"), batch_of("a", "b")
-    seen = torch.zeros(3)
-    ahead.look(first, lambda batch: seen)
-    assert ahead.take(second) is None, "equal, and another one"
-    assert ahead.take(first) is None, "they were let go, for their turn is over"
-    ahead.look(first, lambda batch: seen)
-    assert ahead.take(first) is seen
-    assert ahead.take(first) is None
-
-
-def test_what_is_not_looked_at_ahead() -> None:
-    def never(_: Any) -> torch.Tensor:
-        pytest.fail("looked at")
-
-    ahead = Ahead()
-    ahead.look(None, never)
-    ahead.look(batch_of("one shot, which may be recorded"), never)
-
-
-def test_a_batch_too_large_to_be_seen_ahead_waits_for_its_turn() -> None:
-    def too_large(_: Any) -> torch.Tensor:
-        raise torch.OutOfMemoryError
-
-    def broken(_: Any) -> torch.Tensor:
-        raise RuntimeError("CUDA error")
-
-    ahead = Ahead()
-    batch = batch_of("a", "b")
-    ahead.look(batch, too_large)
-    assert ahead.take(batch) is None
-    with pytest.raises(RuntimeError):
-        ahead.look(batch, broken)
 
 
 @pytest.mark.parametrize("rows", [1, 5])
