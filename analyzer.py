@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.base import Engine, Picture, ShotPictures
+from processes import usable_cores
 from qwen_shots import audio, fusion, measure, media
 from qwen_shots.media import PictureFit, Size
 from qwen_shots.schemas import Analysis, Measured, Shot
@@ -54,7 +54,7 @@ class ShotAnalyzer:
         # Pillow lets go of the interpreter's lock while it decodes, so threads use all cores. The frames of a shot are
         # decoded side by side: a shot alone is ready in a third of the time. Two pools, because whoever waits for
         # frames must not stand in their way.
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         self._shots = ThreadPoolExecutor(cores, thread_name_prefix="prepare")
         self._frames = ThreadPoolExecutor(cores, thread_name_prefix="decode")
 

@@ -1,9 +1,10 @@
-"""What processes that others made have in common: they end with their parent, and have a name."""
+"""What all processes of the server need: an end with their parent, a name, and how many cores they may use."""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,3 +26,10 @@ def name_process(name: str) -> None:
     """Name this process for `ps` and `top`, in 15 letters at most; nothing happens where that can't be done."""
     with contextlib.suppress(OSError):  # Linux can
         Path("/proc/self/comm").write_text(name, encoding="ascii")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a container or `taskset` may give it fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -20,7 +20,7 @@ from watchfiles import Change, watch
 from engines.choice import make_engine
 from engines.host import EngineHost
 from logs import log_to_terminal
-from processes import end_with_parent
+from processes import end_with_parent, usable_cores
 from qwen_shots.errors import InvalidSettings
 from serving import front
 from serving.draining import CreateApp, DrainingServer
@@ -102,8 +102,7 @@ def how_many(settings: Settings) -> int:
     """Processes that read requests; by the cores that this one may use where `server.http_processes` is 0."""
     if settings.server.http_processes:
         return settings.server.http_processes
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_BY_CORES, max(1, cores // CORES_A_PROCESS))
+    return min(MOST_BY_CORES, max(1, usable_cores() // CORES_A_PROCESS))
 
 
 def _failed(why: str, code: int) -> int:

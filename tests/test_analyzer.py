@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
+import threading
+import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyzer import ShotAnalyzer, prepare
+from analyzer import Prepared, ShotAnalyzer, prepare
 from engines.base import ShotPictures, ShotReading
 from qwen_shots.errors import InvalidPicture
 from qwen_shots.media import Picture, PictureFit, decode_frame
-from qwen_shots.schemas import Shot
-from settings import load_settings
+from qwen_shots.schemas import Measured, Shot
+from settings import ProcessingSettings, load_settings
 from tests import helpers
 from tests.fakes import FakeEngine
 
@@ -93,6 +96,29 @@ def test_the_first_broken_frame_is_named(shots: Sequence[Shot]) -> None:
         prepare(shots[0].model_copy(update={"images": images}), FIT, pool.map)
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_shots_are_decoded_on_the_cores_that_may_be_used(
+    shots: Sequence[Shot], monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    threads: set[str] = set()
+
+    def on_a_thread(*_: object) -> Prepared:
+        threads.add(threading.current_thread().name)
+        time.sleep(0.05)  # so that the next shot needs another thread
+        return Prepared((np.zeros((28, 28, 3), np.uint8),) * 3, Measured(luminance=0.5, darkness=0.3, motion=0.0))
+
+    monkeypatch.setattr("analyzer.prepare", on_a_thread)
+
+    async def analyze_all() -> None:
+        analyzer = ShotAnalyzer(FakeEngine(list(load_settings(environ={}).attributes)), ProcessingSettings())
+        await asyncio.gather(*(analyzer.analyze(shots[0]) for _ in range(6)))
+        analyzer.close()
+
+    asyncio.run(analyze_all())
+    assert len(threads) == cores
+
+
 def test_while_a_shot_waits_its_pictures_are_the_engines_alone(shots: Sequence[Shot]) -> None:
     """An engine keeps them in another place; two of each would double what waiting takes."""
 
@@ -103,7 +129,9 @@ def test_while_a_shot_waits_its_pictures_are_the_engines_alone(shots: Sequence[S
             given = [weakref.ref(picture) for picture in shot.pictures]
             count = len(given)
             del shot
-            await asyncio.sleep(0)
+            end = time.monotonic() + helpers.PATIENCE_SECONDS
+            while any(each() is not None for each in given) and time.monotonic() < end:
+                await asyncio.sleep(0.01)  # the thread that made them lets go of them in its own time
             alive.extend(each for each in given if each() is not None)
             return await super().look(ShotPictures((np.zeros((28, 28, 3), np.uint8),) * count))
 

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model_hub": {"model_files", "qwen_shots"},
     "model_loader": {"model_files", "model_hub", "qwen_shots", "settings"},
     "engines": {"logs", "model_loader", "processes", "qwen_shots", "settings"},
-    "analyzer": {"engines", "qwen_shots", "settings"},
+    "analyzer": {"engines", "processes", "qwen_shots", "settings"},
     "serving.api_docs": {"problems", "qwen_shots"},
     "serving.wire": {"qwen_shots"},
     "serving.intake": {"engines", "problems", "qwen_shots", "serving.wire"},
