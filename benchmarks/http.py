@@ -87,6 +87,11 @@ class Sent:
     ended: float
     shots: int
 
+    @property
+    def seconds(self) -> float:
+        """What it took."""
+        return self.ended - self.began
+
 
 @dataclass(slots=True)
 class Health:
@@ -116,10 +121,8 @@ def batch(numbers: Sequence[int], shots: Sequence[bytes]) -> Body:
     return [b'{"shots": [', *inside[1:], b"]}"]
 
 
-def send(
-    connection: http.client.HTTPConnection, path: str, body: Body, more: Mapping[str, str] | None = None
-) -> tuple[float, int]:
-    """Send one request, with more headers; returns its seconds and the shots that were answered.
+def send(connection: http.client.HTTPConnection, path: str, body: Body, more: Mapping[str, str] | None = None) -> Sent:
+    """Send one request, with more headers.
 
     Raises:
         RuntimeError: not every shot of it was.
@@ -129,11 +132,11 @@ def send(
     connection.request("POST", path, body, headers)
     response = connection.getresponse()
     text = response.read()
-    seconds = time.perf_counter() - began
+    ended = time.perf_counter()
     answer = json.loads(text)
     if response.status != http.HTTPStatus.OK or answer.get("errors"):
         raise RuntimeError(f"{path} answered {response.status}: {text[:1000].decode()}")
-    return seconds, len(answer.get("results", [answer]))
+    return Sent(began, ended, len(answer.get("results", [answer])))
 
 
 def send_all(server: Server, path: str, bodies: Sequence[Body], connections: int) -> Round:
@@ -150,18 +153,14 @@ def send_all(server: Server, path: str, bodies: Sequence[Body], connections: int
             if body is None:
                 connection.close()
                 return done
-            began = time.perf_counter()
-            took, count = send(connection, path, body)
-            done.append(Sent(began, began + took, count))
+            done.append(send(connection, path, body))
 
     with watched_health(server.port) as health, ThreadPoolExecutor(connections) as pool:
         used, began = server.cpu(), time.perf_counter()
         sent = list(itertools.chain.from_iterable(pool.map(one_connection, range(connections))))
         seconds, used = time.perf_counter() - began, server.cpu() - used
-    requests = [one.ended - one.began for one in sent]
-    return Round(
-        seconds, sum(one.shots for one in sent), rate_between(sent, connections), requests, health.seconds, used
-    )
+    shots, requests = sum(one.shots for one in sent), [one.seconds for one in sent]
+    return Round(seconds, shots, rate_between(sent, connections), requests, health.seconds, used)
 
 
 def rate_between(sent: Sequence[Sent], connections: int) -> float:

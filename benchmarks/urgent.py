@@ -16,11 +16,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from benchmarks.http import BATCH, MORE_CONNECTIONS, TIMEOUT, batch, encode_shots, percentile, send, single
+from benchmarks.http import BATCH, TIMEOUT, batch, encode_shots, percentile, send, single
 from benchmarks.serving import Server, add_options, program_of, serving
 
 WAYS: Mapping[str, Mapping[str, str]] = {"as everybody": {}, "Prefer: wait=60": {"Prefer": "wait=60"}}
 SHOTS = 20
+CONNECTIONS = 24
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def measure(server: Server, count: int, connections: int) -> dict[str, list[floa
     with film(server, shots, connections):
         for number in range(count):
             for name, headers in WAYS.items():
-                seconds[name].append(send(connection, "/analyze", single(number, shots), headers)[0])
+                seconds[name].append(send(connection, "/analyze", single(number, shots), headers).seconds)
     connection.close()
     return seconds
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print the table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.urgent", description=__doc__)
     parser.add_argument("--shots", type=int, default=SHOTS, help="sent alone, by each way")
-    parser.add_argument("--connections", type=int, default=MORE_CONNECTIONS, help="that send the film")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="that send the film")
     add_options(parser)
     asked = parser.parse_args(arguments)
     try:

@@ -1,6 +1,6 @@
 """Several processes that read requests and decode frames, around one engine: `server.http_processes`.
 
-One interpreter carries 60 to 140 shots a second, as its cores are (benchmarks/LOG.md), and one GPU looks at 80. So here
+One interpreter carries 60 to 140 shots a second, as its cores are (benchmarks/LOG.md); one H100 looks at 71. So here
 the server's process keeps the engine and the port, and hands each connection to the process that has the fewest:
 
     client -> port (this process) -> connection -> a front: request, frames -> pictures -> engine (this process) -> GPU

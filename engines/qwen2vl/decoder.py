@@ -145,7 +145,7 @@ class TextDecoder:
         """Logarithm of the softmax's denominator over the vocabulary, float32."""
         return fused.log_mass(self.logits(hidden))
 
-    def read(self, batch: DecoderBatch, halfway: Callable[[], object] | None = None) -> Tensor:
+    def read(self, batch: DecoderBatch, halfway: Callable[[], None] | None = None) -> Tensor:
         """Read trunks, stems and twigs; the trunks stay in the cache.
 
         Args:

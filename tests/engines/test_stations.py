@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from engines.base import ShotPictures, ShotReading
 from engines.stations import Answer, Job, pass_through
-from tests.helpers import PATIENCE_SECONDS
+from tests.scripts.processes import wait_for
 
 READING = ShotReading("", {})
 SHOT = ShotPictures((np.zeros((28, 28, 3), np.uint8),))
@@ -43,13 +42,6 @@ class Recording:
         return [READING] * ran
 
 
-def wait_until(there: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not there():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.001)
-
-
 def go(stations: Recording, sizes: Sequence[int], hungry: Callable[[], None] | None = None) -> list[int]:
     """How many answers came, batch by batch."""
     answered: list[int] = []
@@ -67,7 +59,7 @@ def test_batches_go_one_behind_the_other() -> None:
 
 def test_the_next_batch_is_prepared_while_one_is_on_the_device() -> None:
     stations = Recording()
-    stations.meet = lambda: None if len(stations.ran) > 1 else wait_until(lambda: len(stations.prepared) > 1)
+    stations.meet = lambda: None if len(stations.ran) > 1 else wait_for(lambda: len(stations.prepared) > 1)
     assert go(stations, [2, 3]) == [2, 3]
 
 
