@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from benchmarks import growth, shapes
 from benchmarks.attention.cases import Heads, make_case
 from benchmarks.attention.figures import compare
+from benchmarks.graph_clock import milliseconds_of
 from engines.budget import MOST_TOKENS
-from engines.qwen2vl.graphs import Recorder
 from engines.runner import ModelRunner
 from model_loader import LoadedModel
 from settings import load_settings
@@ -25,22 +25,6 @@ HEADS = Heads(asking=12, kept=2, width=128)
 GRID = 12, 21
 CAPTION_TOKENS = 24
 ATTRIBUTES = (6, 38)
-WARM, ROUNDS = 3, 20
-
-
-def on_gpu(work: Callable[[], object]) -> float:
-    """Milliseconds of what `work` launches, the host left out."""
-    graph = Recorder().record(work)
-    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    for number in range(WARM + ROUNDS):
-        if number == WARM:
-            began.record()
-        graph.replay()
-    ended.record()
-    torch.cuda.synchronize()
-    del graph
-    torch.cuda.empty_cache()
-    return float(began.elapsed_time(ended)) / ROUNDS
 
 
 def runner_of(loaded: LoadedModel, attributes: int) -> ModelRunner:
@@ -62,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     for attributes in ATTRIBUTES:
         with torch.inference_mode():
             case = make_case(runner_of(loaded, attributes), asked.tokens, GRID, HEADS, like)
-            print(f"\n## {attributes} attributes, {case.shots} shots\n\n{compare(case, on_gpu)}", flush=True)
+            print(f"\n## {attributes} attributes, {case.shots} shots\n\n{compare(case, milliseconds_of)}", flush=True)
     return 0
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # Sequences are padded and taken together, up to so many scores: short ones in one call, long ones alone.
 MOST_SCORES = 2**21
-HALVES = (torch.bfloat16, torch.float16)
 # What heads the kernels were written for.
 KERNEL_WIDTHS = (16, 32, 64, 128)
 PICTURE_WIDTHS = (32, 64, 80, 128)
@@ -154,7 +153,7 @@ def _have_kernel(query: Tensor, widths: tuple[int, ...] = KERNEL_WIDTHS) -> bool
 
 
 def _is_half_on_gpu(tensor: Tensor) -> bool:
-    return tensor.is_cuda and tensor.dtype in HALVES
+    return tensor.is_cuda and tensor.dtype in fused.HALVES
 
 
 def _attend_plainly(

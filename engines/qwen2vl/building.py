@@ -94,7 +94,7 @@ def begin(folder: Path, dtype: torch.dtype, rank: int) -> threading.Thread:
         try:
             widths = read_widths(folder)
             torch.cuda.set_device(rank)
-            if widths and dtype in attention.HALVES and fused.has_triton():
+            if widths and dtype in fused.HALVES and fused.has_triton():
                 build(widths, torch.empty(0, dtype=dtype, device="cuda"))
         except Exception as error:  # of a driver, a compiler, a file: whoever needs it next tells better
             log.info("kernels were not built ahead (%s: %s)", type(error).__name__, error)
@@ -123,11 +123,20 @@ def _on_device_of(like: torch.Tensor) -> None:
 
 def _calls(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
     """Those that take longest to compile come first."""
+    yield from _products(widths, like)
     yield from _picture_attention(widths, like)
     yield from _text_attention(widths, like)
     yield from _caption_attention(widths, like)
     yield from _turning(widths, like)
     yield from _small_steps(widths, like)
+
+
+def _products(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
+    """Of few columns: how many there are makes no other kernel."""
+    few = 2 * fused.ALIGNED
+    patches, words = (like.new_zeros(fused.LEAST_TOKENS, width) for width in (widths.vision, widths.hidden))
+    yield partial(fused.linear_quick_gelu, patches, like.new_zeros(few, widths.vision), like.new_zeros(few))
+    yield partial(fused.linear_silu_times, words, like.new_zeros(2 * few, widths.hidden))
 
 
 def _text_attention(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:

@@ -209,7 +209,7 @@ class TextDecoder:
         """What comes behind attention; `x` goes on as the residual stream."""
         fused.add_linear(x, answer, layer.out)
         normed = fused.rms_norm(x, layer.second_norm, self._eps)
-        fused.add_linear(x, fused.silu_times(F.linear(normed, layer.gate_and_up)), layer.down)
+        fused.add_linear(x, fused.linear_silu_times(normed, layer.gate_and_up), layer.down)
 
 
 def see(cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:

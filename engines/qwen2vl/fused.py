@@ -1,4 +1,4 @@
-"""The small steps between the matrix products: in plain torch on a CPU, one kernel each on a GPU (`kernels`).
+"""Matrix products and the small steps between them: in plain torch on a CPU, one kernel each on a GPU (`kernels`).
 
 All of them may work in place: what goes in is not used again.
 """
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("qwen_server")
 
 VISION_EPS = 1e-6
+HALVES = (torch.bfloat16, torch.float16)
+
+# What the kernels for a product with its activation were written for: GPUs with Hopper's matrix units. Below so many
+# tokens cuBLAS and an activation of its own are faster (benchmarks/LOG.md).
+HOPPER = 9
+LEAST_TOKENS = 896
+# Bytes that the rows of what the GPU copies by tiles begin at a multiple of.
+ALIGNED = 16
 
 Angles: TypeAlias = "tuple[Tensor, Tensor]"
 """Cosines and sines, float32 of shape (tokens, head width / 2) and contiguous."""
@@ -58,6 +66,35 @@ def _fuses(x: Tensor) -> bool:
     return x.is_cuda and has_triton()
 
 
+@lru_cache(maxsize=1)
+def _products() -> Any:
+    """As `_kernels`."""
+    from engines.qwen2vl.kernels import products
+
+    return products
+
+
+@lru_cache
+def is_hopper(device: torch.device) -> bool:
+    """Whether a GPU has the matrix units that `kernels.products` was written for."""
+    return torch.cuda.get_device_capability(device)[0] == HOPPER
+
+
+def _multiplies(x: Tensor, weight: Tensor, columns: int) -> bool:
+    """Whether a kernel takes a product together with its activation.
+
+    Args:
+        x: (tokens, width).
+        weight: (..., width).
+        columns: of the answer.
+    """
+    if not (_fuses(x) and x.dtype in HALVES and len(x) >= LEAST_TOKENS and is_hopper(x.device)):
+        return False
+    rows = (x.shape[1] * x.element_size(), columns * x.element_size())
+    aligned = all(place % ALIGNED == 0 for place in (x.data_ptr(), weight.data_ptr(), *rows))
+    return aligned and x.is_contiguous() and weight.is_contiguous()
+
+
 def add_linear(x: Tensor, change: Tensor, weight: Tensor) -> None:
     """Add a linear layer without its bias to the residual stream, in place: the product's kernel adds as it writes."""
     x.addmm_(change, weight.t())
@@ -88,13 +125,46 @@ def layer_norm(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor
     return F.layer_norm((x + shift).to(x.dtype), weight.shape, weight, bias, VISION_EPS)
 
 
+def linear_silu_times(x: Tensor, gate_and_up: Tensor) -> Tensor:
+    """SwiGLU (Shazeer 2020, arXiv 2002.05202): silu of one linear layer, times another one.
+
+    Args:
+        x: (tokens, width).
+        gate_and_up: (2 * inner width, width), the weights of both, those under silu first.
+
+    Returns:
+        (tokens, inner width).
+    """
+    if _multiplies(x, gate_and_up, len(gate_and_up) // 2):
+        product: Tensor = _products().linear_silu_times(x, gate_and_up)
+        return product
+    return silu_times(F.linear(x, gate_and_up))
+
+
 def silu_times(gate_and_up: Tensor) -> Tensor:
-    """SwiGLU (Shazeer 2020, arXiv 2002.05202): silu of the first half of the last axis, times the second half."""
+    """Silu of the first half of the last axis, times the second half."""
     if _fuses(gate_and_up):
         product: Tensor = _kernels().silu_times(gate_and_up)
         return product
     gate, up = gate_and_up.chunk(2, dim=-1)
     return F.silu(gate) * up
+
+
+def linear_quick_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer and its quick GELU.
+
+    Args:
+        x: (tokens, width).
+        weight: (inner width, width).
+        bias: (inner width,).
+
+    Returns:
+        (tokens, inner width).
+    """
+    if _multiplies(x, weight, len(weight)):
+        product: Tensor = _products().linear_quick_gelu(x, weight, bias)
+        return product
+    return quick_gelu(F.linear(x, weight, bias))
 
 
 def quick_gelu(x: Tensor) -> Tensor:

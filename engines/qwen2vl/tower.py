@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from engines.base import Picture
 from engines.qwen2vl import fused
 from engines.qwen2vl.attention import attend_pictures
+from engines.qwen2vl.embedding import PatchEmbedding
 from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
@@ -123,10 +123,8 @@ class VisionTower:
         self._spec = spec
         kernel = visual.patch_embed.proj.weight
         self._device, self._dtype = kernel.device, visual.blocks[0].norm1.weight.dtype
-        # A still picture is a film of equal frames, so their kernels add up. In float32 (`model_loader.embed_exactly`).
-        self._embed = kernel.detach().float().sum(dim=2).flatten(1)
-        colours = (torch.tensor(values, device=self._device).view(3, 1, 1) for values in (spec.mean, spec.std))
-        self._mean, self._std = colours
+        # A still picture is a film of equal frames, so their kernels add up.
+        self._embedding = PatchEmbedding(kernel.detach().sum(dim=2, dtype=torch.float32), spec, self._dtype)
         self._heads = visual.blocks[0].attn.num_heads
         self._shifts = _sums_of_biases(visual.blocks)
         # Kept on the device: a copy would wait, and can't be recorded in a CUDA graph.
@@ -173,7 +171,7 @@ class VisionTower:
         return self._encode(patches, (cos, sin), Spans(starts, max(lengths)))
 
     def _cut(self, content: Tensor, size: Group) -> Tensor:
-        """Pixels of pictures of one size to patches, float32 of shape (patches, 3 * patch * patch).
+        """Pixels of pictures of one size to patches, uint8 of shape (patches, 3, patch, patch).
 
         Neighbouring patches of one token stand next to each other: (token row, token column, row in it, column in it).
         """
@@ -181,19 +179,19 @@ class VisionTower:
         tiles = content.view(
             size.count, size.rows // merge, merge, patch, size.columns // merge, merge, patch, 3
         ).permute(0, 1, 4, 2, 5, 7, 3, 6)
-        flat = tiles.reshape(-1, 3, patch, patch)
-        return ((flat.float() / 255 - self._mean) / self._std).flatten(1)
+        return tiles.reshape(-1, 3, patch, patch)
 
     def _encode(self, patches: Tensor, angles: Angles, spans: Spans) -> Tensor:
         merger, shifts = self._visual.merger, iter(self._shifts)
-        x = F.linear(patches, self._embed).to(self._dtype)
+        x = self._embedding.embed(patches)
         for block in self._visual.blocks:
             normed = fused.layer_norm(x, next(shifts), block.norm1.weight, block.norm1.bias)
             qkv = block.attn.qkv(normed).view(len(x), 3 * self._heads, -1)
             fused.turn(qkv, angles, 2 * self._heads)
             fused.add_linear(x, attend_pictures(qkv, spans).flatten(1), block.attn.proj.weight)
             normed = fused.layer_norm(x, next(shifts), block.norm2.weight, block.norm2.bias)
-            fused.add_linear(x, fused.quick_gelu(block.mlp.fc1(normed)), block.mlp.fc2.weight)
+            inner = fused.linear_quick_gelu(normed, block.mlp.fc1.weight, block.mlp.fc1.bias)
+            fused.add_linear(x, inner, block.mlp.fc2.weight)
         normed = fused.layer_norm(x, next(shifts), merger.ln_q.weight, merger.ln_q.bias)
         tokens: Tensor = merger.mlp(normed.view(-1, merger.hidden_size))
         return tokens
@@ -208,7 +206,7 @@ class VisionTower:
         arXiv 2409.12191).
         """
         merge = self._spec.merge
-        width = self._embed.shape[0] // self._heads // 2
+        width = len(self._visual.blocks[0].norm1.weight) // self._heads // 2
         speed = THETA ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
         row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
         place = torch.stack([row, column]).view(2, rows // merge, merge, columns // merge, merge)

@@ -8,6 +8,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import model_loader
 from benchmarks import shapes
@@ -18,6 +19,7 @@ from engines.qwen2vl import fused
 from engines.qwen2vl.attention import attend, attend_one, attend_pictures
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.qwen2vl.decoder import see
+from engines.qwen2vl.graphs import Recorder
 from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
 from engines.stations import Answer, Job, pass_through
@@ -128,6 +130,38 @@ def test_pictures_see_themselves(width: int, lengths: list[int]) -> None:
     query, key, value = qkv.float().split(4, dim=1)
     exact, _ = attend(query, key, value, pictures, pictures, causal=False)
     torch.testing.assert_close(attend_pictures(qkv, pictures).float(), exact, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("tokens", [1, 895, 896, 1000, 5000])
+@pytest.mark.parametrize(("width", "inner"), [(1280, 5120), (256, 1024), (384, 1000)])
+def test_layers_and_their_activations_are_nearer_to_exact_than_step_by_step(
+    tokens: int, width: int, inner: int
+) -> None:
+    x, weight, more, bias = on_gpu(half(tokens, width), half(inner, width), half(inner, width), half(inner))
+    weight, more = (each * width**-0.5 for each in (weight, more))
+    linear = F.linear(x.double(), weight.double())
+    exact = (linear + bias) * torch.sigmoid(1.702 * (linear + bias))
+    bent = fused.linear_quick_gelu(x, weight, bias)
+    steps = fused.quick_gelu(F.linear(x, weight, bias))
+    gated = F.silu(linear) * F.linear(x.double(), more.double())
+    both = torch.cat([weight, more])
+    for answer, stepped, right in (
+        (bent, steps, exact),
+        (fused.linear_silu_times(x, both), fused.silu_times(F.linear(x, both)), gated),
+    ):
+        torch.testing.assert_close(answer.double(), right, rtol=0.02, atol=0.02)
+        assert (answer - right).square().mean() <= 1.01 * (stepped - right).square().mean()
+
+
+def test_a_layer_is_recorded_and_replayed() -> None:
+    x, weight, bias = on_gpu(half(1000, 256), half(512, 256) / 16, half(512))
+    at_once = fused.linear_quick_gelu(x, weight, bias)
+    told: list[torch.Tensor] = []
+    graph = Recorder().record(lambda: told.append(fused.linear_quick_gelu(x, weight, bias)))
+    x.mul_(-1)
+    graph.replay()
+    assert not torch.equal(told[-1], at_once)
+    torch.testing.assert_close(told[-1], fused.linear_quick_gelu(x, weight, bias))
 
 
 @pytest.fixture(scope="module")

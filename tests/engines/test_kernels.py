@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which there is for Linux alone")
-@pytest.mark.parametrize("tests", ["interpreted_kernels.py", "interpreted_attention.py"])
+@pytest.mark.parametrize("tests", ["interpreted_kernels.py", "interpreted_attention.py", "interpreted_products.py"])
 def test_kernels_say_what_plain_torch_says(tests: str) -> None:
     run_interpreted(HERE / tests)
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from engines.qwen2vl.spans import Spans
 
-# The fastest on an H100 but for one that leaves no register free, and one for chips with less memory of their own.
-TILES = (Tile(64, 64, 4, 3), Tile(64, 64, 4, 2))
+# The fastest on an H100 (benchmarks/LOG.md), and one for chips with less memory of their own.
+TILES = (Tile(128, 64, 8, 3), Tile(64, 64, 4, 2))
 
 
 @triton.jit
@@ -35,11 +35,11 @@ def _look_around(
             keys, more_keys = tl.load(key + row + d, inside, other=0.0), tl.load(key + row + e, inside, other=0.0)
             values = tl.load(value + row + d, inside, other=0.0)
             more_values = tl.load(value + row + e, inside, other=0.0)
-        score = tl.dot(more_asked, tl.trans(more_keys), tl.dot(asked, tl.trans(keys))) * scale
+        score = tl.dot(more_asked, tl.trans(more_keys), tl.dot(asked, tl.trans(keys)))
         if not ALL_SEE:
             score = tl.where((start + at < length)[None, :], score, float("-inf"))
-        new = tl.maximum(highest, tl.max(score, 1))
-        weight = tl.exp2(score - new[:, None])
+        new = tl.maximum(highest, tl.max(score, 1) * scale)
+        weight = tl.exp2(score * scale - new[:, None])
         old = tl.exp2(highest - new)
         mass = mass * old + tl.sum(weight, 1)
         weight = weight.to(values.dtype)

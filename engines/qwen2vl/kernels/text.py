@@ -39,11 +39,11 @@ def _look(
         else:
             inside = (start + at < length)[:, None]
             key, value = tl.load(place, inside, other=0.0), tl.load(place + KEPT * WIDTH, inside, other=0.0)
-        score = tl.dot(asked, tl.trans(key)) * scale
+        score = tl.dot(asked, tl.trans(key))
         if not ALL_SEE:
             score = tl.where((start + at)[None, :] < sees[:, None], score, float("-inf"))
-        new = tl.maximum(highest, tl.max(score, 1))
-        weight = tl.exp2(score - new[:, None])
+        new = tl.maximum(highest, tl.max(score, 1) * scale)
+        weight = tl.exp2(score * scale - new[:, None])
         old = tl.exp2(highest - new)
         mass = mass * old + tl.sum(weight, 1)
         total = tl.dot(weight.to(value.dtype), value, total * old[:, None])
