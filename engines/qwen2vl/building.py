@@ -21,6 +21,7 @@ import torch
 
 from engines.qwen2vl import attention, fused
 from engines.qwen2vl.captions import GRAPH_ROWS
+from engines.qwen2vl.fused import Projection
 from engines.qwen2vl.spans import Spans
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ def _on_device_of(like: torch.Tensor) -> None:
 def _calls(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
     """Those that take longest to compile come first."""
     yield from _products(widths, like)
+    yield from _alone(widths, like)
     yield from _picture_attention(widths, like)
     yield from _text_attention(widths, like)
     yield from _caption_attention(widths, like)
@@ -137,6 +139,21 @@ def _products(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], objec
     patches, words = (like.new_zeros(fused.LEAST_TOKENS, width) for width in (widths.vision, widths.hidden))
     yield partial(fused.linear_quick_gelu, patches, like.new_zeros(few, widths.vision), like.new_zeros(few))
     yield partial(fused.linear_silu_times, words, like.new_zeros(2 * few, widths.hidden))
+
+
+def _alone(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
+    """A step's layers for one caption. A kernel for each width that is read, so weights are as large as the model's."""
+    width, all_heads = widths.hidden // widths.heads, widths.heads + 2 * widths.kept
+    token, norm = like.new_zeros(1, widths.hidden), like.new_zeros(widths.hidden)
+    angles = like.new_zeros(2, 1, width // 2, dtype=torch.float32)
+    cache, place = like.new_zeros(1, 2, widths.kept, width), torch.zeros(1, dtype=torch.long, device=like.device)
+    for inner in (widths.hidden, widths.inner):
+        yield partial(fused.add_linear, token, like.new_zeros(1, inner), like.new_zeros(widths.hidden, inner))
+    qkv = like.new_zeros(all_heads * width, widths.hidden)
+    project = Projection(norm, EPS, qkv, qkv.new_zeros(len(qkv)))
+    yield partial(fused.norm_query, token, project, (angles[0], angles[1]), cache, place)
+    gate_and_up = Projection(norm, EPS, like.new_zeros(2 * widths.inner, widths.hidden))
+    yield partial(fused.norm_silu_times, token, gate_and_up)
 
 
 def _text_attention(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:

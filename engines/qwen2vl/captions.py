@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from engines.qwen2vl.decoder import TextDecoder
     from engines.qwen2vl.graphs import Recorder
 
-# Rows of the recorded steps. torch compiles for one row apart, so the smallest has two.
-GRAPH_ROWS = (2, 8, 16, 32, 48, 64, 96, 128)
+# Rows of the recorded steps.
+GRAPH_ROWS = (1, 2, 8, 16, 32, 48, 64, 96, 128)
 
 # Steps between two looks at whether all captions have ended. On a GPU the host looks at the group before, so that the
 # device always has a group ahead of it.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from engines.qwen2vl import fused
 from engines.qwen2vl.attention import attend_cached, attend_one, join_own
-from engines.qwen2vl.fused import Angles
+from engines.qwen2vl.fused import Angles, Projection
 from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 class Layer:
     """Weights of one layer, those with the same input as one matrix."""
 
-    norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor
+    qkv: Projection
     out: Tensor
-    second_norm: Tensor
-    gate_and_up: Tensor
+    gate_and_up: Projection
     down: Tensor
 
 
-def join_weights(layer: Any) -> Layer:
-    """The weights of a transformers layer. Its own then are views of the joined ones, so that memory is not doubled."""
+def join_weights(layer: Any, eps: float) -> Layer:
+    """The weights of a transformers layer. Its own then are views of the joined ones, so that memory is not doubled.
+
+    Args:
+        layer: of transformers.
+        eps: of its norms.
+    """
     attention, mlp = layer.self_attn, layer.mlp
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    first, second = (norm.weight.detach() for norm in (layer.input_layernorm, layer.post_attention_layernorm))
     return Layer(
-        norm=layer.input_layernorm.weight.detach(),
-        qkv=_join(projections, "weight"),
-        qkv_bias=_join(projections, "bias"),
+        qkv=Projection(first, eps, _join(projections, "weight"), _join(projections, "bias")),
         out=attention.o_proj.weight.detach(),
-        second_norm=layer.post_attention_layernorm.weight.detach(),
-        gate_and_up=_join((mlp.gate_proj, mlp.up_proj), "weight"),
+        gate_and_up=Projection(second, eps, _join((mlp.gate_proj, mlp.up_proj), "weight")),
         down=mlp.down_proj.weight.detach(),
     )
 
@@ -100,21 +100,19 @@ class TextDecoder:
     def __init__(self, model: Any) -> None:
         config = model.config.get_text_config()
         text = model.model.language_model
-        self._layers = [join_weights(layer) for layer in text.layers]
+        self._layers = [join_weights(layer, config.rms_norm_eps) for layer in text.layers]
         self._norm = text.norm.weight.detach()
         self._eps = config.rms_norm_eps
-        self._heads = config.num_attention_heads
-        self._kept = config.num_key_value_heads
-        self._width = config.hidden_size // config.num_attention_heads
         self._words = model.get_input_embeddings().weight.detach()
         self._head = model.get_output_embeddings().weight.detach()
         rope = config.rope_parameters
-        half = self._width // 2
+        width = config.hidden_size // config.num_attention_heads
+        half = width // 2
         exponents = torch.arange(half, dtype=torch.float32, device=self.device) / half
         self._speed = rope["rope_theta"] ** -exponents
         sections = torch.tensor(rope["mrope_section"], device=self.device)
         self._axis = torch.arange(3, device=self.device).repeat_interleave(sections)
-        self.cache = self._words.new_zeros(len(self._layers), 1, 2, self._kept, self._width)
+        self.cache = self._words.new_zeros(len(self._layers), 1, 2, config.num_key_value_heads, width)
 
     def reserve(self, tokens: int) -> None:
         """Make the cache hold so many tokens. What it held is lost."""
@@ -158,9 +156,9 @@ class TextDecoder:
         angles = self._angles(batch.positions)
         x, last = batch.x, len(self._layers) - 1
         for number, layer in enumerate(self._layers):
-            normed = fused.rms_norm(x, layer.norm, self._eps)
-            qkv = self._project(layer, normed, angles, self.cache[number], batch.trunk_at)
-            answer = see(self.cache[number], qkv, batch).flatten(1)
+            cache = self.cache[number]
+            qkv = fused.norm_qkv(x, layer.qkv, angles, cache, batch.trunk_at)
+            answer = see(cache, qkv, batch).flatten(1)
             if halfway and number == last // 2:
                 halfway()
             if number == last:
@@ -184,11 +182,8 @@ class TextDecoder:
         angles = self._angles(positions.expand(3, -1))
         x = self.embed(ids)
         for number, layer in enumerate(self._layers):
-            normed = fused.rms_norm(x, layer.norm, self._eps)
-            cache = self.cache[number]
-            qkv = self._project(layer, normed, angles, cache, places)
-            answer = attend_one(qkv[:, : self._heads], cache, spans, starts)
-            self._work(layer, x, answer.flatten(1))
+            query = fused.norm_query(x, layer.qkv, angles, self.cache[number], places)
+            self._work(layer, x, attend_one(query, self.cache[number], spans, starts).flatten(1))
         return self.logits(fused.rms_norm(x, self._norm, self._eps))
 
     def _angles(self, positions: Tensor) -> Angles:
@@ -199,17 +194,11 @@ class TextDecoder:
         angles = positions.T.float()[:, self._axis] * self._speed
         return angles.cos(), angles.sin()
 
-    def _project(self, layer: Layer, normed: Tensor, angles: Angles, cache: Tensor, places: Tensor) -> Tensor:
-        """Queries, keys and values, (tokens, heads of each, width); keys and values of the first tokens are kept."""
-        qkv = F.linear(normed, layer.qkv, layer.qkv_bias).view(len(normed), -1, self._width)
-        fused.turn(qkv, angles, self._heads + self._kept, cache, places)
-        return qkv
-
-    def _work(self, layer: Layer, x: Tensor, answer: Tensor) -> None:
+    @staticmethod
+    def _work(layer: Layer, x: Tensor, answer: Tensor) -> None:
         """What comes behind attention; `x` goes on as the residual stream."""
         fused.add_linear(x, answer, layer.out)
-        normed = fused.rms_norm(x, layer.second_norm, self._eps)
-        fused.add_linear(x, fused.linear_silu_times(normed, layer.gate_and_up), layer.down)
+        fused.add_linear(x, fused.norm_silu_times(x, layer.gate_and_up), layer.down)
 
 
 def see(cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:

@@ -6,6 +6,7 @@ All of them may work in place: what goes in is not used again.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,12 +25,29 @@ HALVES = (torch.bfloat16, torch.float16)
 # What the kernels for a product with its activation were written for: GPUs with Hopper's matrix units. Below so many
 # tokens cuBLAS and an activation of its own are faster (benchmarks/LOG.md).
 HOPPER = 9
-LEAST_TOKENS = 896
+LEAST_TOKENS = 768
 # Bytes that the rows of what the GPU copies by tiles begin at a multiple of.
 ALIGNED = 16
 
 Angles: TypeAlias = "tuple[Tensor, Tensor]"
 """Cosines and sines, float32 of shape (tokens, head width / 2) and contiguous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A root mean square norm and the linear layer behind it.
+
+    Attributes:
+        norm: (width,), the norm's weights.
+        eps: the norm's.
+        weight: (outputs, width).
+        bias: (outputs,), where there is one.
+    """
+
+    norm: Tensor
+    eps: float
+    weight: Tensor
+    bias: Tensor | None = None
 
 
 @lru_cache(maxsize=1)
@@ -74,6 +92,19 @@ def _products() -> Any:
     return products
 
 
+@lru_cache(maxsize=1)
+def _alone() -> Any:
+    """As `_kernels`."""
+    from engines.qwen2vl.kernels import alone
+
+    return alone
+
+
+def _is_alone(x: Tensor, *widths: int) -> bool:
+    """Whether kernels for one token serve, in layers of such widths."""
+    return len(x) == 1 and _fuses(x) and x.dtype in HALVES and bool(_alone().fits(*widths))
+
+
 @lru_cache
 def is_hopper(device: torch.device) -> bool:
     """Whether a GPU has the matrix units that `kernels.products` was written for."""
@@ -96,8 +127,54 @@ def _multiplies(x: Tensor, weight: Tensor, columns: int) -> bool:
 
 
 def add_linear(x: Tensor, change: Tensor, weight: Tensor) -> None:
-    """Add a linear layer without its bias to the residual stream, in place: the product's kernel adds as it writes."""
-    x.addmm_(change, weight.t())
+    """Add a linear layer without its bias to the residual stream, in place: the product's kernel adds as it writes.
+
+    Args:
+        x: (tokens, width), contiguous.
+        change: (tokens, inner width), contiguous.
+        weight: (width, inner width).
+    """
+    if _is_alone(x, *weight.shape):
+        _alone().add_linear(x, change, weight)
+    else:
+        x.addmm_(change, weight.t())
+
+
+def norm_qkv(x: Tensor, project: Projection, angles: Angles, cache: Tensor, places: Tensor) -> Tensor:
+    """Queries, keys and values of a layer, turned; the first tokens' keys and values go to the cache.
+
+    Args:
+        x: (tokens, width), the residual stream.
+        project: to the heads of queries, then of keys, then of values.
+        angles: of each token.
+        cache: as for `turn`.
+        places: as for `turn`.
+
+    Returns:
+        (tokens, heads of each, head width).
+    """
+    kept, width = cache.shape[2:]
+    qkv = F.linear(rms_norm(x, project.norm, project.eps), project.weight, project.bias).view(len(x), -1, width)
+    turn(qkv, angles, qkv.shape[1] - kept, cache, places)
+    return qkv
+
+
+def norm_query(x: Tensor, project: Projection, angles: Angles, cache: Tensor, places: Tensor) -> Tensor:
+    """The queries of `norm_qkv`, (tokens, heads, head width); keys and values of all tokens go to the cache."""
+    kept, width = cache.shape[2:]
+    if _is_alone(x, *project.weight.shape, width):
+        query: Tensor = _alone().norm_query(x, project, angles, cache, places)
+        return query
+    qkv = norm_qkv(x, project, angles, cache, places)
+    return qkv[:, : qkv.shape[1] - 2 * kept]
+
+
+def norm_silu_times(x: Tensor, gate_and_up: Projection) -> Tensor:
+    """`linear_silu_times` of the residual stream behind its norm: (tokens, inner width)."""
+    if _is_alone(x, *gate_and_up.weight.shape):
+        gated: Tensor = _alone().norm_silu_times(x, gate_and_up)
+        return gated
+    return linear_silu_times(rms_norm(x, gate_and_up.norm, gate_and_up.eps), gate_and_up.weight)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

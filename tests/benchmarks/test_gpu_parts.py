@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 import model_loader
 from benchmarks import charts, growth, stages
@@ -19,6 +23,16 @@ from tests.helpers import ROOT
 def test_the_table_tells_ratio_and_share() -> None:
     rows = table({"slow": 4.0, "fast": 0.5, "limit": 0.25}).splitlines()[2:]
     assert rows == ["| slow | 0.25 | 1.0 | 6.2% |", "| fast | 2.00 | 8.0 | 50.0% |", "| limit | 4.00 | 16.0 | 100.0% |"]
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which there is for Linux alone")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+@pytest.mark.parametrize("benchmark", ["attention", "products", "caption_step"])
+def test_benchmarks_of_kernels_say_what_they_need(benchmark: str) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "needs a" in ran.stderr
 
 
 def test_more_attributes_are_added_to_those_that_there_are() -> None:
