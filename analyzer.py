@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,11 +20,16 @@ from settings import ProcessingSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What the CPU makes of a shot: the key frames, and what was measured."""
+class Decoded:
+    """A shot's pictures.
 
+    Attributes:
+        frames: all of them, as large as they must be to be measured.
+        key_frames: those that the engine looks at, as it sees them.
+    """
+
+    frames: tuple[media.Frame, ...]
     key_frames: tuple[Picture, ...]
-    measured: Measured
 
 
 Timed = Callable[[str], AbstractContextManager[object]]
@@ -72,11 +77,14 @@ class ShotAnalyzer:
             ShotFailed: the model gave no answer for this shot.
         """
         with self._timed("decode"):
-            prepared = await self._prepare(shot)
-        measured, looking = prepared.measured, self._engine.look(ShotPictures(prepared.key_frames, deadline))
-        del prepared  # while the shot waits, its pictures are the engine's alone
+            decoded = await self._decode(shot)
+        # Measured while the engine looks. Not behind the shots that wait for a thread: these may be many.
+        measuring = asyncio.get_running_loop().run_in_executor(self._frames, measure_frames, decoded.frames)
+        looking = self._engine.look(ShotPictures(decoded.key_frames, deadline))
+        del decoded  # while the shot waits, its pictures are the engine's alone
         with self._timed("answer"):
             reading = await looking
+        measured = await measuring
         features = shot.audio_features if self._settings.enable_audio_fusion else None
         sound = audio.classify(features) if features else None
         attributes, evidence = fusion.fuse(
@@ -95,11 +103,11 @@ class ShotAnalyzer:
             evidence=evidence if explain else None,
         )
 
-    async def _prepare(self, shot: Shot) -> Prepared:
+    async def _decode(self, shot: Shot) -> Decoded:
         self.preparing += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._shots, prepare, shot, self._engine.fit, self._frames.map
+                self._shots, decode, shot, self._engine.fit, self._frames.map
             )
         finally:
             self.preparing -= 1
@@ -114,10 +122,10 @@ Ready = tuple[media.Frame, Picture | None]
 """A decoded frame; and what the engine sees of it, where it is a key frame."""
 
 
-def prepare(
+def decode(
     shot: Shot, fit: PictureFit | None, each: Callable[[Callable[[int], Ready], range], Iterable[Ready]] = map
-) -> Prepared:
-    """Decode all frames, measure them, and bring the key frames to the size at which the engine sees them.
+) -> Decoded:
+    """Decode all frames, and bring the key frames to the size at which the engine sees them.
 
     Args:
         shot: five frames or so.
@@ -137,10 +145,14 @@ def prepare(
         return frame, fit.picture(frame) if fit else np.array(frame.image)
 
     frames, pictures = zip(*each(ready, range(len(shot.images))), strict=True)
-    luminance = measure.luminance([frames[index].image for index in keys])
+    return Decoded(frames, tuple(pictures[index] for index in keys))
+
+
+def measure_frames(frames: Sequence[media.Frame]) -> Measured:
+    """Light of the key frames, and motion from each frame of a shot to the next."""
+    luminance = measure.luminance([frames[index].image for index in fusion.key_frame_indices(len(frames))])
     motion = measure.motion([frame.image for frame in frames], frames[0].size)
-    measured = Measured(luminance=luminance, darkness=measure.darkness(luminance), motion=motion)
-    return Prepared(tuple(pictures[index] for index in keys), measured)
+    return Measured(luminance=luminance, darkness=measure.darkness(luminance), motion=motion)
 
 
 def _least(fit: PictureFit, *, is_key: bool) -> Callable[[Size], Size]:

@@ -39,7 +39,7 @@ def measure(runner: ModelRunner, shots: Sequence[ShotPictures], device: str) -> 
 def _on_host(runner: ModelRunner, shots: Sequence[ShotPictures]) -> Times:
     body = prepare.body_of(*prepare.SIZES["720p"], JPEG_QUALITY)
     sent = wire.parse_shot(wire.parse_json(body))
-    ready = analyzer.prepare(sent, prepare.FIT)
+    measured = analyzer.measure_frames(analyzer.decode(sent, prepare.FIT).frames)
     batch = runner.prepare(shots)
     ran = runner.run(batch)
     (reading, *_) = runner.finish(batch, ran)
@@ -47,12 +47,12 @@ def _on_host(runner: ModelRunner, shots: Sequence[ShotPictures]) -> Times:
     assert sent.audio_features is not None
     sound = audio.classify(sent.audio_features)
     weigh = partial(fusion.fuse, temporal_weight=0.7, luminance_weight=0.5, audio_weight=0.3, sent=len(sent.images))
-    scores, _ = weigh(reading.readings, ready.measured, sound)
+    scores, _ = weigh(reading.readings, measured, sound)
     analysis = Analysis(shot_id=sent.shot_id, caption=reading.caption, attributes=scores, evidence=None)
     alone: dict[str, Callable[[], object]] = {
         "read the JSON": lambda: wire.parse_shot(wire.parse_json(body)),
-        "decode five 720p JPEGs, measure, scale": lambda: analyzer.prepare(sent, prepare.FIT),
-        "fuse": lambda: weigh(reading.readings, ready.measured, sound),
+        "decode five 720p JPEGs, measure, scale": lambda: prepare.as_served(sent, prepare.FIT),
+        "fuse": lambda: weigh(reading.readings, measured, sound),
         "write the JSON": analysis.model_dump_json,
     }
     together: dict[str, Callable[[], object]] = {

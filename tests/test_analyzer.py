@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyzer import Prepared, ShotAnalyzer, prepare
+from analyzer import Decoded, ShotAnalyzer, decode, measure_frames
 from engines.base import ShotPictures, ShotReading
 from qwen_shots.errors import InvalidPicture
-from qwen_shots.media import Picture, PictureFit, decode_frame
+from qwen_shots.media import Frame, Picture, PictureFit, decode_frame
 from qwen_shots.schemas import Measured, Shot
 from settings import ProcessingSettings, load_settings
 from tests import helpers
@@ -52,16 +52,16 @@ def as_720p(frame: Picture) -> str:
 
 
 def test_key_frames_have_the_size_at_which_they_are_seen(shots: Sequence[Shot]) -> None:
-    prepared = prepare(shots[0], FIT)
-    assert [picture.shape for picture in prepared.key_frames] == [(336, 588, 3)] * 3
-    assert all(picture.dtype == np.uint8 and picture.flags.c_contiguous for picture in prepared.key_frames)
-    assert [picture.shape for picture in prepare(shots[0], None).key_frames] == [(720, 1280, 3)] * 3
+    decoded = decode(shots[0], FIT)
+    assert [picture.shape for picture in decoded.key_frames] == [(336, 588, 3)] * 3
+    assert all(picture.dtype == np.uint8 and picture.flags.c_contiguous for picture in decoded.key_frames)
+    assert [picture.shape for picture in decode(shots[0], None).key_frames] == [(720, 1280, 3)] * 3
 
 
 def test_a_reduced_scale_hardly_changes_what_is_seen(shots: Sequence[Shot]) -> None:
     off = []
     for shot in shots:
-        for index, seen in zip((0, 2, 4), prepare(shot, FIT).key_frames, strict=True):
+        for index, seen in zip((0, 2, 4), decode(shot, FIT).key_frames, strict=True):
             whole = FIT.picture(decode_frame(shot.images[index], "images"))
             off.append(np.abs(seen.astype(int) - whole))
     assert np.mean(off) <= 0.5  # of 255
@@ -70,7 +70,7 @@ def test_a_reduced_scale_hardly_changes_what_is_seen(shots: Sequence[Shot]) -> N
 
 
 def test_measurements_stay_what_they_are_at_full_size(shots: Sequence[Shot]) -> None:
-    whole, reduced = ([prepare(shot, fit).measured for shot in shots] for fit in (None, FIT))
+    whole, reduced = ([measure_frames(decode(shot, fit).frames) for shot in shots] for fit in (None, FIT))
     motion, darkness, luminance = (
         np.array([[getattr(one, name) for one in both] for both in (whole, reduced)])
         for name in ("motion", "darkness", "luminance")
@@ -84,8 +84,8 @@ def test_measurements_stay_what_they_are_at_full_size(shots: Sequence[Shot]) -> 
 
 def test_side_by_side_is_the_same_as_one_after_another(shots: Sequence[Shot]) -> None:
     with ThreadPoolExecutor(3) as pool:
-        together, alone = prepare(shots[1], FIT, pool.map), prepare(shots[1], FIT)
-    assert together.measured == alone.measured
+        together, alone = decode(shots[1], FIT, pool.map), decode(shots[1], FIT)
+    assert measure_frames(together.frames) == measure_frames(alone.frames)
     assert all((one == other).all() for one, other in zip(together.key_frames, alone.key_frames, strict=True))
 
 
@@ -93,7 +93,7 @@ def test_the_first_broken_frame_is_named(shots: Sequence[Shot]) -> None:
     images = list(shots[0].images)
     images[1], images[3] = images[1][:4000], "AAAA"
     with ThreadPoolExecutor(5) as pool, pytest.raises(InvalidPicture, match=r"^images\[1\] is damaged"):
-        prepare(shots[0].model_copy(update={"images": images}), FIT, pool.map)
+        decode(shots[0].model_copy(update={"images": images}), FIT, pool.map)
 
 
 @pytest.mark.parametrize("cores", [1, 3])
@@ -103,12 +103,12 @@ def test_shots_are_decoded_on_the_cores_that_may_be_used(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     threads: set[str] = set()
 
-    def on_a_thread(*_: object) -> Prepared:
+    def on_a_thread(*_: object) -> Decoded:
         threads.add(threading.current_thread().name)
         time.sleep(0.05)  # so that the next shot needs another thread
-        return Prepared((np.zeros((28, 28, 3), np.uint8),) * 3, Measured(luminance=0.5, darkness=0.3, motion=0.0))
+        return Decoded((Frame(Image.new("RGB", (28, 28)), (28, 28)),) * 5, (np.zeros((28, 28, 3), np.uint8),) * 3)
 
-    monkeypatch.setattr("analyzer.prepare", on_a_thread)
+    monkeypatch.setattr("analyzer.decode", on_a_thread)
 
     async def analyze_all() -> None:
         analyzer = ShotAnalyzer(FakeEngine(list(load_settings(environ={}).attributes)), ProcessingSettings())
@@ -117,6 +117,31 @@ def test_shots_are_decoded_on_the_cores_that_may_be_used(
 
     asyncio.run(analyze_all())
     assert len(threads) == cores
+
+
+def test_frames_are_measured_while_the_engine_looks(shots: Sequence[Shot], monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, measured = threading.Event(), threading.Event()
+
+    class Engine(FakeEngine):
+        """Answers once the frames are measured."""
+
+        async def look(self, shot: ShotPictures) -> ShotReading:
+            looking.set()
+            assert await asyncio.to_thread(measured.wait, helpers.PATIENCE_SECONDS)
+            return await super().look(shot)
+
+    def measure_once_it_looks(frames: Sequence[Frame]) -> Measured:
+        assert looking.wait(helpers.PATIENCE_SECONDS)
+        measured.set()
+        return measure_frames(frames)
+
+    monkeypatch.setattr("analyzer.measure_frames", measure_once_it_looks)
+    engine = Engine(list(load_settings(environ={}).attributes))
+    analyzer = ShotAnalyzer(engine, ProcessingSettings())
+    analysis = asyncio.run(analyzer.analyze(shots[0], explain=True))
+    analyzer.close()
+    assert analysis.evidence is not None
+    assert analysis.evidence.measured == measure_frames(decode(shots[0], engine.fit).frames)
 
 
 def test_while_a_shot_waits_its_pictures_are_the_engines_alone(shots: Sequence[Shot]) -> None:

@@ -12,7 +12,7 @@ from serving import wire
 
 def test_both_ways_prepare_the_same() -> None:
     shot = wire.parse_shot(wire.parse_json(prepare.body_of(1280, 720, 90)))
-    whole, reduced = prepare.in_full(shot), analyzer.prepare(shot, prepare.FIT).key_frames
+    whole, reduced = prepare.in_full(shot), analyzer.decode(shot, prepare.FIT).key_frames
     assert [picture.shape for picture in whole] == [(336, 588, 3)] * 3
     for one, other in zip(whole, reduced, strict=True):
         assert np.abs(one.astype(int) - other).mean() < 1

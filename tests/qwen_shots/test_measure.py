@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import spearmanr
 
-from analyzer import prepare
+from analyzer import decode, measure_frames
 from qwen_shots import measure
 from qwen_shots.media import Picture
 from qwen_shots.schemas import Shot
@@ -252,9 +252,9 @@ def test_nothing_to_follow_is_no_movement(stills: list[Picture]) -> None:
 def test_all_frames_count_not_the_key_frames_alone(stills: list[Picture]) -> None:
     frames = panned(stills[4], 0.05, frames=2)
     encoded = [helpers.encode(frames[number % 2]) for number in range(5)]  # the key frames 0, 2 and 4 are one picture
-    measured = prepare(Shot.model_validate(helpers.shot(images=encoded)), None).measured
+    measured = measure_frames(decode(Shot.model_validate(helpers.shot(images=encoded)), None).frames)
     assert measured.motion == pytest.approx(truth(0.05), abs=0.1)
-    still = prepare(Shot.model_validate(helpers.shot(images=[encoded[0]] * 5)), None).measured
+    still = measure_frames(decode(Shot.model_validate(helpers.shot(images=[encoded[0]] * 5)), None).frames)
     assert still.motion is not None
     assert still.motion <= 0.001
 
