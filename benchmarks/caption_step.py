@@ -17,10 +17,10 @@ from typing import Protocol
 import torch
 
 from benchmarks.graph_clock import milliseconds_of
-from engines.qwen2vl import fused
-from engines.qwen2vl.fused import Projection
+from engines.qwen2vl import fused, linear
 from engines.qwen2vl.kernels import alone
 from engines.qwen2vl.kernels.alone import Reading
+from engines.qwen2vl.linear import Projection
 
 LAYERS = 28
 HIDDEN, INNER, HEADS, KEPT, WIDTH = 1536, 8960, 12, 2, 128
@@ -74,7 +74,7 @@ def query_product() -> Product:
     cos, sin = torch.randn(2, 2, WIDTH // 2, device="cuda")
     return Product(
         2 * layers[0].weight.numel(),
-        lambda layer: fused.norm_query(x, layers[layer], (cos, sin), cache, places),
+        lambda layer: linear.norm_query(x, layers[layer], (cos, sin), cache, places),
         lambda layer, reading: alone.norm_query(
             x[:1], layers[layer], (cos[:1], sin[:1]), cache, places[:1], reading=reading
         ),
@@ -86,7 +86,7 @@ def gate_product() -> Product:
     layers, x = projections(2 * INNER), some(2, HIDDEN)
     return Product(
         2 * layers[0].weight.numel(),
-        lambda layer: fused.norm_silu_times(x, layers[layer]),
+        lambda layer: linear.norm_silu_times(x, layers[layer]),
         lambda layer, reading: alone.norm_silu_times(x[:1], layers[layer], reading=reading),
     )
 
@@ -97,7 +97,7 @@ def adding_product(inner: int) -> Product:
     x, change = torch.zeros_like(some(2, HIDDEN)), some(2, inner) / LAYERS
     return Product(
         2 * layers[0].numel(),
-        lambda layer: fused.add_linear(x, change, layers[layer]),
+        lambda layer: linear.add_linear(x, change, layers[layer]),
         lambda layer, reading: alone.add_linear(x[:1], change[:1], layers[layer], reading=reading),
     )
 

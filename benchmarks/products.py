@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import linear, silu
+from torch.nn import functional
 
 from benchmarks.graph_clock import milliseconds_of
-from engines.qwen2vl import fused
+from engines.qwen2vl import fused, linear
 from engines.qwen2vl.kernels import products
 from engines.qwen2vl.kernels.products import Cut
 
@@ -60,13 +60,13 @@ def quick_gelu_layer(tokens: int) -> Layer:
     x, weight, bias = some(tokens, 1280), some(5120, 1280) * 1280**-0.5, some(5120)
 
     def exact() -> torch.Tensor:
-        bent = linear(x[:CHECKED].double(), weight.double(), bias.double())
+        bent = functional.linear(x[:CHECKED].double(), weight.double(), bias.double())
         return bent * torch.sigmoid(1.702 * bent)
 
     return Layer(
         2 * tokens * weight.numel(),
-        lambda: linear(x, weight, bias),
-        lambda: fused.quick_gelu(linear(x, weight, bias)),
+        lambda: functional.linear(x, weight, bias),
+        lambda: fused.quick_gelu(functional.linear(x, weight, bias)),
         lambda cut: products.linear_quick_gelu(x, weight, bias, cut=cut),
         exact,
         products.QUICK_GELU_CUT,
@@ -78,13 +78,13 @@ def silu_times_layer(tokens: int) -> Layer:
     x, both = some(tokens, 1536), some(2 * 8960, 1536) * 1536**-0.5
 
     def exact() -> torch.Tensor:
-        gate, up = linear(x[:CHECKED].double(), both.double()).chunk(2, dim=1)
-        return silu(gate) * up
+        gate, up = functional.linear(x[:CHECKED].double(), both.double()).chunk(2, dim=1)
+        return functional.silu(gate) * up
 
     return Layer(
         2 * tokens * both.numel(),
-        lambda: linear(x, both),
-        lambda: fused.silu_times(linear(x, both)),
+        lambda: functional.linear(x, both),
+        lambda: fused.silu_times(functional.linear(x, both)),
         lambda cut: products.linear_silu_times(x, both, cut=cut),
         exact,
         products.SILU_CUT,
@@ -128,7 +128,7 @@ def _tried(layer: Layer, cut: Cut) -> tuple[float, str]:
 def main(arguments: Sequence[str]) -> int:
     """Print a table for each layer; returns the exit code."""
     argparse.ArgumentParser(prog="benchmarks.products", description=__doc__).parse_args(arguments)
-    if not (torch.cuda.is_available() and fused.is_hopper(torch.device("cuda"))):
+    if not (torch.cuda.is_available() and linear.is_hopper(torch.device("cuda"))):
         print("needs a Hopper GPU: an H100, an H200", file=sys.stderr)
         return 2
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}; off: root mean square, from float64")

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from engines.qwen2vl import attention, fused
+from engines.qwen2vl import attention, fused, linear
 from engines.qwen2vl.captions import GRAPH_ROWS
-from engines.qwen2vl.fused import Projection
+from engines.qwen2vl.linear import Projection
 from engines.qwen2vl.spans import Spans
 
 log = logging.getLogger(__name__)
@@ -135,10 +135,10 @@ def _calls(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]
 
 def _products(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
     """Of few columns: how many there are makes no other kernel."""
-    few = 2 * fused.ALIGNED
-    patches, words = (like.new_zeros(fused.LEAST_TOKENS, width) for width in (widths.vision, widths.hidden))
-    yield partial(fused.linear_quick_gelu, patches, like.new_zeros(few, widths.vision), like.new_zeros(few))
-    yield partial(fused.linear_silu_times, words, like.new_zeros(2 * few, widths.hidden))
+    few = 2 * linear.ALIGNED
+    patches, words = (like.new_zeros(linear.LEAST_TOKENS, width) for width in (widths.vision, widths.hidden))
+    yield partial(linear.linear_quick_gelu, patches, like.new_zeros(few, widths.vision), like.new_zeros(few))
+    yield partial(linear.linear_silu_times, words, like.new_zeros(2 * few, widths.hidden))
 
 
 def _alone(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
@@ -148,12 +148,12 @@ def _alone(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]
     angles = like.new_zeros(2, 1, width // 2, dtype=torch.float32)
     cache, place = like.new_zeros(1, 2, widths.kept, width), torch.zeros(1, dtype=torch.long, device=like.device)
     for inner in (widths.hidden, widths.inner):
-        yield partial(fused.add_linear, token, like.new_zeros(1, inner), like.new_zeros(widths.hidden, inner))
+        yield partial(linear.add_linear, token, like.new_zeros(1, inner), like.new_zeros(widths.hidden, inner))
     qkv = like.new_zeros(all_heads * width, widths.hidden)
     project = Projection(norm, EPS, qkv, qkv.new_zeros(len(qkv)))
-    yield partial(fused.norm_query, token, project, (angles[0], angles[1]), cache, place)
+    yield partial(linear.norm_query, token, project, (angles[0], angles[1]), cache, place)
     gate_and_up = Projection(norm, EPS, like.new_zeros(2 * widths.inner, widths.hidden))
-    yield partial(fused.norm_silu_times, token, gate_and_up)
+    yield partial(linear.norm_silu_times, token, gate_and_up)
 
 
 def _text_attention(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from engines.qwen2vl import fused
+from engines.qwen2vl import fused, linear
 from engines.qwen2vl.attention import attend_cached, attend_one, join_own
-from engines.qwen2vl.fused import Angles, Projection
+from engines.qwen2vl.fused import Angles
+from engines.qwen2vl.linear import Projection
 from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class TextDecoder:
         x, last = batch.x, len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             cache = self.cache[number]
-            qkv = fused.norm_qkv(x, layer.qkv, angles, cache, batch.trunk_at)
+            qkv = linear.norm_qkv(x, layer.qkv, angles, cache, batch.trunk_at)
             answer = see(cache, qkv, batch).flatten(1)
             if halfway and number == last // 2:
                 halfway()
@@ -182,7 +183,7 @@ class TextDecoder:
         angles = self._angles(positions.expand(3, -1))
         x = self.embed(ids)
         for number, layer in enumerate(self._layers):
-            query = fused.norm_query(x, layer.qkv, angles, self.cache[number], places)
+            query = linear.norm_query(x, layer.qkv, angles, self.cache[number], places)
             self._work(layer, x, attend_one(query, self.cache[number], spans, starts).flatten(1))
         return self.logits(fused.rms_norm(x, self._norm, self._eps))
 
@@ -197,8 +198,8 @@ class TextDecoder:
     @staticmethod
     def _work(layer: Layer, x: Tensor, answer: Tensor) -> None:
         """What comes behind attention; `x` goes on as the residual stream."""
-        fused.add_linear(x, answer, layer.out)
-        fused.add_linear(x, fused.norm_silu_times(x, layer.gate_and_up), layer.down)
+        linear.add_linear(x, answer, layer.out)
+        linear.add_linear(x, linear.norm_silu_times(x, layer.gate_and_up), layer.down)
 
 
 def see(cache: Tensor, qkv: Tensor, batch: DecoderBatch) -> Tensor:

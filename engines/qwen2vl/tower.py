@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from engines.base import Picture
-from engines.qwen2vl import fused
+from engines.qwen2vl import fused, linear
 from engines.qwen2vl.attention import attend_pictures
 from engines.qwen2vl.embedding import PatchEmbedding
 from engines.qwen2vl.spans import Spans
@@ -188,10 +188,10 @@ class VisionTower:
             normed = fused.layer_norm(x, next(shifts), block.norm1.weight, block.norm1.bias)
             qkv = block.attn.qkv(normed).view(len(x), 3 * self._heads, -1)
             fused.turn(qkv, angles, 2 * self._heads)
-            fused.add_linear(x, attend_pictures(qkv, spans).flatten(1), block.attn.proj.weight)
+            linear.add_linear(x, attend_pictures(qkv, spans).flatten(1), block.attn.proj.weight)
             normed = fused.layer_norm(x, next(shifts), block.norm2.weight, block.norm2.bias)
-            inner = fused.linear_quick_gelu(normed, block.mlp.fc1.weight, block.mlp.fc1.bias)
-            fused.add_linear(x, inner, block.mlp.fc2.weight)
+            inner = linear.linear_quick_gelu(normed, block.mlp.fc1.weight, block.mlp.fc1.bias)
+            linear.add_linear(x, inner, block.mlp.fc2.weight)
         normed = fused.layer_norm(x, next(shifts), merger.ln_q.weight, merger.ln_q.bias)
         tokens: Tensor = merger.mlp(normed.view(-1, merger.hidden_size))
         return tokens

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engines.qwen2vl import fused
+from engines.qwen2vl import fused, linear
 from engines.qwen2vl.kernels import products
 from engines.qwen2vl.kernels.products import Cut
 
@@ -25,7 +25,7 @@ def numbers(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize(("rows", "columns", "depth"), SIZES)
 def test_a_layer_and_its_quick_gelu(rows: int, columns: int, depth: int) -> None:
     x, weight, bias = numbers(rows, depth), numbers(columns, depth), numbers(columns)
-    plain = fused.linear_quick_gelu(x, weight, bias)
+    plain = linear.linear_quick_gelu(x, weight, bias)
     there = products.linear_quick_gelu(x, weight, bias, cut=SMALL, approximate=False)
     torch.testing.assert_close(there, plain, rtol=1e-4, atol=1e-4)
 
@@ -33,7 +33,7 @@ def test_a_layer_and_its_quick_gelu(rows: int, columns: int, depth: int) -> None
 @pytest.mark.parametrize(("rows", "columns", "depth"), SIZES)
 def test_two_layers_one_gated_by_the_other(rows: int, columns: int, depth: int) -> None:
     x, weight = numbers(rows, depth), numbers(2 * columns, depth)
-    plain = fused.linear_silu_times(x, weight)
+    plain = linear.linear_silu_times(x, weight)
     there = products.linear_silu_times(x, weight, cut=SMALL, approximate=False)
     torch.testing.assert_close(there, plain, rtol=1e-4, atol=1e-4)
 
@@ -60,20 +60,20 @@ def test_a_hopper_takes_the_kernels_for_many_tokens(monkeypatch: pytest.MonkeyPa
 
     for name in ("linear_quick_gelu", "linear_silu_times"):
         monkeypatch.setattr(products, name, watched(name))
-    monkeypatch.setattr(fused, "_fuses", lambda _: True)
-    monkeypatch.setattr(fused, "is_hopper", lambda _: True)
-    monkeypatch.setattr(fused, "LEAST_TOKENS", 40)
+    monkeypatch.setattr(fused, "fuses", lambda _: True)
+    monkeypatch.setattr(linear, "is_hopper", lambda _: True)
+    monkeypatch.setattr(linear, "LEAST_TOKENS", 40)
     monkeypatch.setattr(fused, "HALVES", (torch.float16,))
     weight, bias = numbers(64, 48).half(), numbers(64).half()
     for rows in (39, 40):
         x = numbers(rows, 48).half()
         plain = F.linear(x.float(), weight.float(), bias.float())
-        bent = fused.linear_quick_gelu(x, weight, bias)
+        bent = linear.linear_quick_gelu(x, weight, bias)
         torch.testing.assert_close(bent.float(), plain * torch.sigmoid(1.702 * plain), rtol=0.01, atol=0.01)
         gate, up = F.linear(x.float(), weight.float()).chunk(2, dim=1)
-        gated = fused.linear_silu_times(x, weight)
+        gated = linear.linear_silu_times(x, weight)
         torch.testing.assert_close(gated.float(), F.silu(gate) * up, rtol=0.01, atol=0.02)
     assert launched == ["linear_quick_gelu", "linear_silu_times"]
     # Rows of the answer that would begin where tiles can't be copied to.
-    fused.linear_silu_times(numbers(50, 48).half(), numbers(2 * 20, 48).half())
+    linear.linear_silu_times(numbers(50, 48).half(), numbers(2 * 20, 48).half())
     assert launched == ["linear_quick_gelu", "linear_silu_times"]

@@ -15,12 +15,12 @@ from benchmarks import shapes
 from benchmarks.attention.cases import Heads, make_case
 from engines.base import ShotPictures, ShotReading
 from engines.budget import find_room
-from engines.qwen2vl import fused
+from engines.qwen2vl import fused, linear
 from engines.qwen2vl.attention import attend, attend_one, attend_pictures
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.qwen2vl.decoder import see
-from engines.qwen2vl.fused import Projection
 from engines.qwen2vl.graphs import Recorder
+from engines.qwen2vl.linear import Projection
 from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
 from engines.stations import Answer, Job, pass_through
@@ -140,15 +140,15 @@ def test_layers_and_their_activations_are_nearer_to_exact_than_step_by_step(
 ) -> None:
     x, weight, more, bias = on_gpu(half(tokens, width), half(inner, width), half(inner, width), half(inner))
     weight, more = (each * width**-0.5 for each in (weight, more))
-    linear = F.linear(x.double(), weight.double())
-    exact = (linear + bias) * torch.sigmoid(1.702 * (linear + bias))
-    bent = fused.linear_quick_gelu(x, weight, bias)
+    straight = F.linear(x.double(), weight.double())
+    exact = (straight + bias) * torch.sigmoid(1.702 * (straight + bias))
+    bent = linear.linear_quick_gelu(x, weight, bias)
     steps = fused.quick_gelu(F.linear(x, weight, bias))
-    gated = F.silu(linear) * F.linear(x.double(), more.double())
+    gated = F.silu(straight) * F.linear(x.double(), more.double())
     both = torch.cat([weight, more])
     for answer, stepped, right in (
         (bent, steps, exact),
-        (fused.linear_silu_times(x, both), fused.silu_times(F.linear(x, both)), gated),
+        (linear.linear_silu_times(x, both), fused.silu_times(F.linear(x, both)), gated),
     ):
         torch.testing.assert_close(answer.double(), right, rtol=0.02, atol=0.02)
         assert (answer - right).square().mean() <= 1.01 * (stepped - right).square().mean()
@@ -165,9 +165,9 @@ def test_a_token_alone(heads: int, kept: int, width: int, inner: int) -> None:
 
     def answers(x: torch.Tensor, *given: torch.Tensor) -> list[torch.Tensor]:
         norm, weight, bias, gates, out, change, cache, place, cos, sin = given
-        query = fused.norm_query(x, Projection(norm, 1e-6, weight, bias), (cos, sin), cache, place)
-        gated = fused.norm_silu_times(x, Projection(norm, 1e-6, gates))
-        fused.add_linear(x, change, out)
+        query = linear.norm_query(x, Projection(norm, 1e-6, weight, bias), (cos, sin), cache, place)
+        gated = linear.norm_silu_times(x, Projection(norm, 1e-6, gates))
+        linear.add_linear(x, change, out)
         return [each.cpu().float() for each in (query, cache, gated, x)]
 
     given = [x, norm, weight, bias, gates, out, change, cache, place, *angles]
@@ -178,13 +178,13 @@ def test_a_token_alone(heads: int, kept: int, width: int, inner: int) -> None:
 
 def test_a_layer_is_recorded_and_replayed() -> None:
     x, weight, bias = on_gpu(half(1000, 256), half(512, 256) / 16, half(512))
-    at_once = fused.linear_quick_gelu(x, weight, bias)
+    at_once = linear.linear_quick_gelu(x, weight, bias)
     told: list[torch.Tensor] = []
-    graph = Recorder().record(lambda: told.append(fused.linear_quick_gelu(x, weight, bias)))
+    graph = Recorder().record(lambda: told.append(linear.linear_quick_gelu(x, weight, bias)))
     x.mul_(-1)
     graph.replay()
     assert not torch.equal(told[-1], at_once)
-    torch.testing.assert_close(told[-1], fused.linear_quick_gelu(x, weight, bias))
+    torch.testing.assert_close(told[-1], linear.linear_quick_gelu(x, weight, bias))
 
 
 @pytest.fixture(scope="module")

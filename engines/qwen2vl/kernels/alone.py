@@ -16,7 +16,8 @@ import triton.language as tl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engines.qwen2vl.fused import Angles, Projection
+    from engines.qwen2vl.fused import Angles
+    from engines.qwen2vl.linear import Projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _add_linear(x, change, weight, WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, D
 def norm_query(
     x: Tensor, project: Projection, angles: Angles, cache: Tensor, places: Tensor, *, reading: Reading = READING
 ) -> Tensor:
-    """`fused.norm_query`; `reading` says how the weights are read."""
+    """`linear.norm_query`; `reading` says how the weights are read."""
     kept, head_width = cache.shape[2:]
     heads = project.weight.shape[0] // head_width - 2 * kept
     query = x.new_empty(1, heads, head_width)
@@ -141,7 +142,7 @@ def norm_query(
 
 
 def norm_silu_times(x: Tensor, gate_and_up: Projection, *, reading: Reading = READING) -> Tensor:
-    """`fused.norm_silu_times`; `reading` as for `norm_query`."""
+    """`linear.norm_silu_times`; `reading` as for `norm_query`."""
     norm, weight = gate_and_up.norm, gate_and_up.weight
     inner = weight.shape[0] // 2
     out = x.new_empty(1, inner)
@@ -152,7 +153,7 @@ def norm_silu_times(x: Tensor, gate_and_up: Projection, *, reading: Reading = RE
 
 
 def add_linear(x: Tensor, change: Tensor, weight: Tensor, *, reading: Reading = READING) -> None:
-    """`fused.add_linear`; `reading` as for `norm_query`."""
+    """`linear.add_linear`; `reading` as for `norm_query`."""
     _add_linear[(x.shape[1] // reading.outputs,)](x, change, weight, **_options(change, reading))
 
 

@@ -120,7 +120,7 @@ def _linear_silu_times(
 def linear_quick_gelu(
     x: Tensor, weight: Tensor, bias: Tensor, *, cut: Cut = QUICK_GELU_CUT, approximate: bool = True
 ) -> Tensor:
-    """`fused.linear_quick_gelu`.
+    """`linear.linear_quick_gelu`.
 
     Args:
         x: as there.
@@ -148,7 +148,7 @@ def linear_quick_gelu(
 
 
 def linear_silu_times(x: Tensor, gate_and_up: Tensor, *, cut: Cut = SILU_CUT, approximate: bool = True) -> Tensor:
-    """`fused.linear_silu_times`. A tile has gates on its left and the ups of the same columns on its right.
+    """`linear.linear_silu_times`. A tile has gates on its left and the ups of the same columns on its right.
 
     Args:
         x: as there.
