@@ -20,7 +20,7 @@ from benchmarks.graph_clock import milliseconds_of
 from engines.qwen2vl import fused, linear
 from engines.qwen2vl.kernels import alone
 from engines.qwen2vl.kernels.alone import Reading
-from engines.qwen2vl.linear import Projection
+from engines.qwen2vl.projection import Projection
 
 LAYERS = 28
 HIDDEN, INNER, HEADS, KEPT, WIDTH = 1536, 8960, 12, 2, 128

@@ -21,7 +21,7 @@ import torch
 
 from engines.qwen2vl import attention, fused, linear
 from engines.qwen2vl.captions import GRAPH_ROWS
-from engines.qwen2vl.linear import Projection
+from engines.qwen2vl.projection import Projection
 from engines.qwen2vl.spans import Spans
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from engines.qwen2vl import fused, linear
 from engines.qwen2vl.attention import attend_cached, attend_one, join_own
 from engines.qwen2vl.fused import Angles
-from engines.qwen2vl.linear import Projection
+from engines.qwen2vl.projection import Projection
 from engines.qwen2vl.spans import Spans
 
 if TYPE_CHECKING:

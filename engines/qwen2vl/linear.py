@@ -6,7 +6,6 @@ All of them may work in place: what goes in is not used again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engines.qwen2vl.fused import Angles
+    from engines.qwen2vl.projection import Projection
 
 # What the kernels for a product with its activation were written for: GPUs with Hopper's matrix units. Below so many
 # tokens cuBLAS and an activation of its own are faster (benchmarks/LOG.md).
@@ -26,23 +26,6 @@ HOPPER = 9
 LEAST_TOKENS = 768
 # Bytes that the rows of what the GPU copies by tiles begin at a multiple of.
 ALIGNED = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """A root mean square norm and the linear layer behind it.
-
-    Attributes:
-        norm: (width,), the norm's weights.
-        eps: the norm's.
-        weight: (outputs, width).
-        bias: (outputs,), where there is one.
-    """
-
-    norm: Tensor
-    eps: float
-    weight: Tensor
-    bias: Tensor | None = None
 
 
 @lru_cache(maxsize=1)

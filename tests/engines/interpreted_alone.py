@@ -8,7 +8,7 @@ import torch
 from engines.qwen2vl import fused, linear
 from engines.qwen2vl.kernels import alone
 from engines.qwen2vl.kernels.alone import Reading
-from engines.qwen2vl.linear import Projection
+from engines.qwen2vl.projection import Projection
 
 # Some rows of the weights at once, and less than all of a row.
 READINGS = [Reading(4, 2048, 8), Reading(8, 32, 1)]

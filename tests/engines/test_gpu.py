@@ -20,7 +20,7 @@ from engines.qwen2vl.attention import attend, attend_one, attend_pictures
 from engines.qwen2vl.backbone import Qwen2VL
 from engines.qwen2vl.decoder import see
 from engines.qwen2vl.graphs import Recorder
-from engines.qwen2vl.linear import Projection
+from engines.qwen2vl.projection import Projection
 from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
 from engines.stations import Answer, Job, pass_through

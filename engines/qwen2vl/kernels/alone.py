@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engines.qwen2vl.fused import Angles
-    from engines.qwen2vl.linear import Projection
+    from engines.qwen2vl.projection import Projection
 
 
 @dataclass(frozen=True, slots=True)
