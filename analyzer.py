@@ -82,9 +82,12 @@ class ShotAnalyzer:
         measuring = asyncio.get_running_loop().run_in_executor(self._frames, measure_frames, decoded.frames)
         looking = self._engine.look(ShotPictures(decoded.key_frames, deadline))
         del decoded  # while the shot waits, its pictures are the engine's alone
-        with self._timed("answer"):
-            reading = await looking
-        measured = await measuring
+        try:
+            with self._timed("answer"):
+                reading = await looking
+                measured = await measuring
+        finally:
+            measuring.cancel()  # where there is no answer, nobody wants it
         features = shot.audio_features if self._settings.enable_audio_fusion else None
         sound = audio.classify(features) if features else None
         attributes, evidence = fusion.fuse(

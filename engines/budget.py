@@ -74,7 +74,7 @@ def bytes_a_token(config: Any, itemsize: int, factor: int) -> int:
 def fixed_bytes(config: Any, itemsize: int) -> int:
     """What every batch takes whatever its size: the vision tower's inner tensors and the logits, a part at a time."""
     text, vision = config.get_text_config(), config.vision_config
-    pixels = 3 * vision.patch_size**2 * 4 * 3  # float32, three copies at most
+    pixels = 3 * vision.patch_size**2 * itemsize * 4  # four copies at most
     tower = CHUNK_PATCHES * (itemsize * vision.embed_dim * (8 + 2 * int(vision.mlp_ratio)) + pixels)
     logits = HEAD_ROWS * text.vocab_size * itemsize * 2
     return int(tower + logits)

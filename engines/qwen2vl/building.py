@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 THREADS = 8
 EPS = 1e-6  # a kernel takes it as a number like any other
 TOKENS = 2
+FEW = 32  # outputs, where their number makes no other kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ def begin(folder: Path, dtype: torch.dtype, rank: int) -> threading.Thread:
             torch.cuda.set_device(rank)
             if widths and dtype in fused.HALVES and fused.has_triton():
                 build(widths, torch.empty(0, dtype=dtype, device="cuda"))
+                torch.cuda.empty_cache()  # a layer's weights: what is free decides how large batches are
         except Exception as error:  # of a driver, a compiler, a file: whoever needs it next tells better
             log.info("kernels were not built ahead (%s: %s)", type(error).__name__, error)
 
@@ -134,21 +136,21 @@ def _calls(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]
 
 
 def _products(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
-    """Of few columns: how many there are makes no other kernel."""
-    few = 2 * linear.ALIGNED
-    patches, words = (like.new_zeros(linear.LEAST_TOKENS, width) for width in (widths.vision, widths.hidden))
-    yield partial(linear.linear_quick_gelu, patches, like.new_zeros(few, widths.vision), like.new_zeros(few))
-    yield partial(linear.linear_silu_times, words, like.new_zeros(2 * few, widths.hidden))
+    """Of few columns: how many there are makes no other kernel where they are a multiple of 16, as a model's are."""
+    patches, inner = like.new_zeros(linear.LEAST_PATCHES, widths.vision), like.new_zeros(FEW, widths.vision)
+    yield partial(linear.linear_quick_gelu, patches, inner, like.new_zeros(FEW))
+    tokens, gates = like.new_zeros(linear.LEAST_TOKENS, widths.hidden), like.new_zeros(2 * FEW, widths.hidden)
+    yield partial(linear.linear_silu_times, tokens, gates)
 
 
 def _alone(widths: Widths, like: torch.Tensor) -> Iterator[Callable[[], object]]:
-    """A step's layers for one caption. A kernel for each width that is read, so weights are as large as the model's."""
+    """A step's layers for one caption. How many heads and gates there are is compiled in, so those are a layer's."""
     width, all_heads = widths.hidden // widths.heads, widths.heads + 2 * widths.kept
     token, norm = like.new_zeros(1, widths.hidden), like.new_zeros(widths.hidden)
     angles = like.new_zeros(2, 1, width // 2, dtype=torch.float32)
     cache, place = like.new_zeros(1, 2, widths.kept, width), torch.zeros(1, dtype=torch.long, device=like.device)
     for inner in (widths.hidden, widths.inner):
-        yield partial(linear.add_linear, token, like.new_zeros(1, inner), like.new_zeros(widths.hidden, inner))
+        yield partial(linear.add_linear, like.new_zeros(1, FEW), like.new_zeros(1, inner), like.new_zeros(FEW, inner))
     qkv = like.new_zeros(all_heads * width, widths.hidden)
     project = Projection(norm, EPS, qkv, qkv.new_zeros(len(qkv)))
     yield partial(linear.norm_query, token, project, (angles[0], angles[1]), cache, place)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from model_loader import PictureSpec
 
 WHITE = 255
+# Moved from the pixels to the weights, exactly: else float16 would have to round numbers as small as a weight's rest.
+SCALE = 256
 
 
 class PatchEmbedding:
@@ -34,7 +36,7 @@ class PatchEmbedding:
         exact = kernel.double().cpu() / (std * WHITE)
         shift = (exact * (centre - mean * WHITE)).flatten(1).sum(dim=1)
         self._centre = centre.to(kernel.device, dtype)
-        parts = _split(exact.flatten(1), dtype)
+        parts = _split(SCALE * exact.flatten(1), dtype)
         self._count = len(parts)
         self._weight = torch.cat(parts, dim=1).to(kernel.device)
         self._bias = shift.to(kernel.device, dtype)
@@ -48,8 +50,9 @@ class PatchEmbedding:
         Returns:
             (patches, width), of the tower's type.
         """
-        centred = (patches.to(self._centre.dtype) - self._centre).flatten(1)
-        return F.linear(centred.repeat(1, self._count), self._weight, self._bias)
+        centred = ((patches.to(self._centre.dtype) - self._centre) / SCALE).flatten(1)
+        repeated = torch.cat([centred] * self._count, dim=1) if self._count > 1 else centred
+        return F.linear(repeated, self._weight, self._bias)
 
 
 def _split(exact: Tensor, dtype: torch.dtype) -> list[Tensor]:

@@ -6,6 +6,7 @@ All of them may work in place: what goes in is not used again.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -36,13 +37,13 @@ def _kernels() -> Any:
 @lru_cache(maxsize=1)
 def has_triton() -> bool:
     """Whether kernels can be built for this process's GPU. Tried once; plain torch is slower and works as well."""
-    return find_spec("triton") is not None and launches(torch.zeros(1, device="cuda"))
+    return find_spec("triton") is not None and launches(lambda: _kernels().quick_gelu(torch.zeros(1, device="cuda")))
 
 
-def launches(number: Tensor) -> bool:
-    """Whether a kernel runs on this number. Triton compiles its way to the driver in C, here."""
+def launches(kernel: Callable[[], object]) -> bool:
+    """Whether a kernel can be built and launched; a warning where not. Triton compiles its way to the driver in C."""
     try:
-        _kernels().quick_gelu(number)
+        kernel()
     except Exception as error:  # of Triton, of the compiler, of the disk: the answer is the same
         log.warning(
             "the GPU's kernels can't be built here, so slower steps of torch take their place (%s: %s). They need a C "
@@ -56,7 +57,7 @@ def launches(number: Tensor) -> bool:
 
 
 def fuses(x: Tensor) -> bool:
-    """Whether it is one kernel."""
+    """Whether a step over this tensor is a kernel of its own."""
     return x.is_cuda and has_triton()
 
 

@@ -1,7 +1,7 @@
 """Linear layers together with the small steps around them: one kernel each where there is one for such a GPU and as
 many tokens (`kernels`), else a product of torch's and the steps of `fused`.
 
-All of them may work in place: what goes in is not used again.
+None of them changes what goes in but `add_linear`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from engines.qwen2vl.projection import Projection
 
 # What the kernels for a product with its activation were written for: GPUs with Hopper's matrix units. Below so many
-# tokens cuBLAS and an activation of its own are faster (benchmarks/LOG.md).
+# tokens of text, or patches of pictures, cuBLAS and an activation of its own are faster (benchmarks/LOG.md).
 HOPPER = 9
 LEAST_TOKENS = 768
+LEAST_PATCHES = 2048
 # Bytes that the rows of what the GPU copies by tiles begin at a multiple of.
 ALIGNED = 16
+# Rows, columns and depth of a product that is only tried out.
+SAMPLE = 64
 
 
 @lru_cache(maxsize=1)
@@ -49,10 +52,21 @@ def _is_alone(x: Tensor, *widths: int) -> bool:
     return len(x) == 1 and fused.fuses(x) and x.dtype in fused.HALVES and bool(_alone().fits(*widths))
 
 
-@lru_cache
 def is_hopper(device: torch.device) -> bool:
     """Whether a GPU has the matrix units that `kernels.products` was written for."""
     return torch.cuda.get_device_capability(device)[0] == HOPPER
+
+
+@lru_cache
+def has_products(device: torch.device) -> bool:
+    """Whether `kernels.products` can be built for a GPU. Tried once, on few numbers."""
+
+    def try_out() -> None:
+        few = torch.zeros(SAMPLE, SAMPLE, dtype=torch.bfloat16, device=device)
+        _products().linear_quick_gelu(few, few, few[0])
+        torch.cuda.synchronize(device)
+
+    return is_hopper(device) and fused.launches(try_out)
 
 
 def _multiplies(x: Tensor, weight: Tensor, columns: int) -> bool:
@@ -63,7 +77,7 @@ def _multiplies(x: Tensor, weight: Tensor, columns: int) -> bool:
         weight: (..., width).
         columns: of the answer.
     """
-    if not (fused.fuses(x) and x.dtype in fused.HALVES and len(x) >= LEAST_TOKENS and is_hopper(x.device)):
+    if not (fused.fuses(x) and x.dtype in fused.HALVES and has_products(x.device)):
         return False
     rows = (x.shape[1] * x.element_size(), columns * x.element_size())
     aligned = all(place % ALIGNED == 0 for place in (x.data_ptr(), weight.data_ptr(), *rows))
@@ -131,7 +145,7 @@ def linear_silu_times(x: Tensor, gate_and_up: Tensor) -> Tensor:
     Returns:
         (tokens, inner width).
     """
-    if _multiplies(x, gate_and_up, len(gate_and_up) // 2):
+    if len(x) >= LEAST_TOKENS and _multiplies(x, gate_and_up, len(gate_and_up) // 2):
         product: Tensor = _products().linear_silu_times(x, gate_and_up)
         return product
     return fused.silu_times(F.linear(x, gate_and_up))
@@ -148,7 +162,7 @@ def linear_quick_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (tokens, inner width).
     """
-    if _multiplies(x, weight, len(weight)):
+    if len(x) >= LEAST_PATCHES and _multiplies(x, weight, len(weight)):
         product: Tensor = _products().linear_quick_gelu(x, weight, bias)
         return product
     return fused.quick_gelu(F.linear(x, weight, bias))

@@ -39,11 +39,14 @@ def test_two_layers_one_gated_by_the_other(rows: int, columns: int, depth: int) 
 
 
 def test_what_is_not_a_number_stays_in_its_row() -> None:
-    x, weight = numbers(70, 48), numbers(2 * 40, 48)
+    x, weight, bias = numbers(70, 48), numbers(2 * 40, 48), numbers(2 * 40)
     x[33, 7] = torch.nan
-    there = products.linear_silu_times(x, weight, cut=SMALL, approximate=False).isnan()
-    assert there[33].all()
-    assert there.any(dim=1).sum() == 1
+    for answer in (
+        products.linear_silu_times(x, weight, cut=SMALL, approximate=False),
+        products.linear_quick_gelu(x, weight, bias, cut=SMALL, approximate=False),
+    ):
+        assert answer[33].isnan().all()
+        assert answer.isnan().any(dim=1).sum() == 1
 
 
 def test_a_hopper_takes_the_kernels_for_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,9 +64,9 @@ def test_a_hopper_takes_the_kernels_for_many_tokens(monkeypatch: pytest.MonkeyPa
     for name in ("linear_quick_gelu", "linear_silu_times"):
         monkeypatch.setattr(products, name, watched(name))
     monkeypatch.setattr(fused, "fuses", lambda _: True)
-    monkeypatch.setattr(linear, "is_hopper", lambda _: True)
+    monkeypatch.setattr(linear, "has_products", lambda _: True)
+    monkeypatch.setattr(linear, "LEAST_PATCHES", 40)
     monkeypatch.setattr(linear, "LEAST_TOKENS", 40)
-    monkeypatch.setattr(fused, "HALVES", (torch.float16,))
     weight, bias = numbers(64, 48).half(), numbers(64).half()
     for rows in (39, 40):
         x = numbers(rows, 48).half()

@@ -21,7 +21,9 @@ FOLDER = Path(__file__).parent.parent.parent / BUNDLED
 START = """
 import sys
 from pathlib import Path
+import numpy as np
 import torch
+from engines.base import ShotPictures
 from engines.qwen2vl import building
 folder = Path(sys.argv[1])
 building.begin(folder, torch.bfloat16, 0).join()
@@ -40,6 +42,7 @@ plan = model_loader.make_plan(settings.model, folder)
 loaded = model_loader.load(settings.model, folder, plan)
 runner = ModelRunner(loaded, settings.attributes, 8)
 runner.look([probe_shot(loaded.pictures)] * 3)
+runner.look([ShotPictures((np.zeros((336, 588, 3), np.uint8),) * 3)])
 runner.backbone.warm_up(4000, 1000)
 runner.look([probe_shot(loaded.pictures)])
 print("compiled later:", *names)

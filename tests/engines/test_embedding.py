@@ -27,7 +27,9 @@ def normalised(patches: torch.Tensor) -> torch.Tensor:
     return ((patches.double() / WHITE - mean) / std).flatten(1)
 
 
-@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 2**-24), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize(
+    ("dtype", "rounding"), [(torch.float32, 2**-24), (torch.bfloat16, 2**-8), (torch.float16, 2**-11)]
+)
 def test_only_the_answer_is_rounded(dtype: torch.dtype, rounding: float) -> None:
     kernel = (0.02 * torch.randn(48, 3, 14, 14, generator=of(0))).bfloat16().float()
     noise = torch.randint(0, 256, (40, 3, 14, 14), dtype=torch.uint8, generator=of(1))

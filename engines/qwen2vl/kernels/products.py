@@ -127,8 +127,8 @@ def linear_quick_gelu(
         weight: as there.
         bias: as there.
         cut: how the work is cut.
-        approximate: take the GPU's own tanh, off by 2^-11 of it at most: less than the product's rounding before an
-            activation of its own was off by. Triton's interpreter has none.
+        approximate: take the GPU's own tanh, off by 2^-11 of it at most; Triton's interpreter has none. A layer's root
+            mean square error is still less than where its product is rounded first (benchmarks/LOG.md).
     """
     (rows, depth), columns = x.shape, weight.shape[0]
     out = x.new_empty(rows, columns)
