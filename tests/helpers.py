@@ -57,9 +57,9 @@ def damaged(folder: Path, damage: Callable[[str, torch.Tensor], torch.Tensor]) -
     return copy
 
 
-def run_interpreted(tests: Path) -> None:
+def run_interpreted(*tests: Path) -> None:
     """Run tests of kernels in Triton's interpreter, in a process of their own: it decides so when it is imported."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, tests)]
     ran = subprocess.run(
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
     )

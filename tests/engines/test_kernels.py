@@ -19,9 +19,8 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton, which there is for Linux alone")
-@pytest.mark.parametrize("tests", sorted(HERE.glob("interpreted_*.py")), ids=lambda path: path.stem)
-def test_kernels_say_what_plain_torch_says(tests: Path) -> None:
-    run_interpreted(tests)
+def test_kernels_say_what_plain_torch_says() -> None:
+    run_interpreted(*sorted(HERE.glob("interpreted_*.py")))
 
 
 def test_where_none_can_be_built_a_warning_says_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:
