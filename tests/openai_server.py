@@ -82,10 +82,6 @@ class FakeServer:
         assert self._server
         self._loop = asyncio.get_running_loop()
         await self._server.serve()
-        # One that was let in at the last moment has a connection only now.
-        await asyncio.sleep(0.01)
-        self._cut()
-        await asyncio.sleep(0.01)
 
     def stop(self) -> None:
         """End as a killed process does: nobody is let in any more, and connections are cut."""
