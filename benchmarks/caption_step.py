@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 
 from benchmarks.graph_clock import milliseconds_of
+from benchmarks.noise import numbers_on_gpu
 from engines.qwen2vl import fused, linear
 from engines.qwen2vl.kernels import alone
 from engines.qwen2vl.kernels.alone import Reading
@@ -57,20 +58,20 @@ class Product:
     alone: ForOneToken
 
 
-def some(*shape: int) -> torch.Tensor:
-    """Noise."""
-    return torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
-
-
 def projections(outputs: int) -> list[Projection]:
     """Of every layer."""
-    return [Projection(some(HIDDEN), 1e-6, some(outputs, HIDDEN) * HIDDEN**-0.5, some(outputs)) for _ in range(LAYERS)]
+    return [
+        Projection(
+            numbers_on_gpu(HIDDEN), 1e-6, numbers_on_gpu(outputs, HIDDEN) * HIDDEN**-0.5, numbers_on_gpu(outputs)
+        )
+        for _ in range(LAYERS)
+    ]
 
 
 def query_product() -> Product:
     """Norm, queries, keys and values, rotary embedding, what goes to the cache."""
     layers = projections((HEADS + 2 * KEPT) * WIDTH)
-    x, cache, places = some(2, HIDDEN), some(9, 2, KEPT, WIDTH), torch.tensor([3, 5], device="cuda")
+    x, cache, places = numbers_on_gpu(2, HIDDEN), numbers_on_gpu(9, 2, KEPT, WIDTH), torch.tensor([3, 5], device="cuda")
     cos, sin = torch.randn(2, 2, WIDTH // 2, device="cuda")
     return Product(
         2 * layers[0].weight.numel(),
@@ -83,7 +84,7 @@ def query_product() -> Product:
 
 def gate_product() -> Product:
     """Norm, gates and ups, SwiGLU."""
-    layers, x = projections(2 * INNER), some(2, HIDDEN)
+    layers, x = projections(2 * INNER), numbers_on_gpu(2, HIDDEN)
     return Product(
         2 * layers[0].weight.numel(),
         lambda layer: linear.norm_silu_times(x, layers[layer]),
@@ -93,8 +94,8 @@ def gate_product() -> Product:
 
 def adding_product(inner: int) -> Product:
     """A product and the residual stream."""
-    layers = [some(HIDDEN, inner) * inner**-0.5 for _ in range(LAYERS)]
-    x, change = torch.zeros_like(some(2, HIDDEN)), some(2, inner) / LAYERS
+    layers = [numbers_on_gpu(HIDDEN, inner) * inner**-0.5 for _ in range(LAYERS)]
+    x, change = torch.zeros_like(numbers_on_gpu(2, HIDDEN)), numbers_on_gpu(2, inner) / LAYERS
     return Product(
         2 * layers[0].numel(),
         lambda layer: linear.add_linear(x, change, layers[layer]),

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.graph_clock import milliseconds_of
+from benchmarks.noise import numbers_on_gpu
 from engines.qwen2vl import fused, linear
 from engines.qwen2vl.kernels import products
 from engines.qwen2vl.kernels.products import Cut
@@ -50,14 +51,9 @@ class Layer:
     cut: Cut
 
 
-def some(*shape: int) -> torch.Tensor:
-    """Noise."""
-    return torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
-
-
 def quick_gelu_layer(tokens: int) -> Layer:
     """The vision tower's, 1280 to 5120."""
-    x, weight, bias = some(tokens, 1280), some(5120, 1280) * 1280**-0.5, some(5120)
+    x, weight, bias = numbers_on_gpu(tokens, 1280), numbers_on_gpu(5120, 1280) * 1280**-0.5, numbers_on_gpu(5120)
 
     def exact() -> torch.Tensor:
         bent = functional.linear(x[:CHECKED].double(), weight.double(), bias.double())
@@ -75,7 +71,7 @@ def quick_gelu_layer(tokens: int) -> Layer:
 
 def silu_times_layer(tokens: int) -> Layer:
     """The text side's, 1536 to twice 8960."""
-    x, both = some(tokens, 1536), some(2 * 8960, 1536) * 1536**-0.5
+    x, both = numbers_on_gpu(tokens, 1536), numbers_on_gpu(2 * 8960, 1536) * 1536**-0.5
 
     def exact() -> torch.Tensor:
         gate, up = functional.linear(x[:CHECKED].double(), both.double()).chunk(2, dim=1)

@@ -8,7 +8,7 @@ See `benchmarks.products`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
@@ -130,21 +130,7 @@ def linear_quick_gelu(
         approximate: take the GPU's own tanh, off by 2^-11 of it at most; Triton's interpreter has none. A layer's root
             mean square error is still less than where its product is rounded first (benchmarks/LOG.md).
     """
-    (rows, depth), columns = x.shape, weight.shape[0]
-    out = x.new_empty(rows, columns)
-    tiles = triton.cdiv(rows, cut.rows) * triton.cdiv(columns, cut.columns)
-    _linear_quick_gelu[(min(tiles, _processors(x)),)](
-        TensorDescriptor.from_tensor(x, [cut.rows, cut.depth]),
-        TensorDescriptor.from_tensor(weight[None], [1, cut.columns, cut.depth]),
-        bias,
-        TensorDescriptor.from_tensor(out, [cut.rows, cut.columns // 2]),
-        rows,
-        columns,
-        depth,
-        APPROXIMATE=approximate,
-        **cut.options,
-    )
-    return out
+    return _launch(_linear_quick_gelu, x, weight[None], bias, cut=cut, approximate=approximate)
 
 
 def linear_silu_times(x: Tensor, gate_and_up: Tensor, *, cut: Cut = SILU_CUT, approximate: bool = True) -> Tensor:
@@ -156,12 +142,30 @@ def linear_silu_times(x: Tensor, gate_and_up: Tensor, *, cut: Cut = SILU_CUT, ap
         cut: how the work is cut.
         approximate: as for `linear_quick_gelu`.
     """
-    (rows, depth), columns = x.shape, gate_and_up.shape[0] // 2
+    return _launch(_linear_silu_times, x, gate_and_up.unflatten(0, (2, -1)), cut=cut, approximate=approximate)
+
+
+def _launch(kernel: Any, x: Tensor, weights: Tensor, *more: Tensor, cut: Cut, approximate: bool) -> Tensor:
+    """Launch one of the kernels.
+
+    Args:
+        kernel: which.
+        x: (tokens, width).
+        weights: (layers, columns, width), contiguous: of as many layers as share a tile, side by side.
+        more: what else the kernel reads.
+        cut: how the work is cut.
+        approximate: as for `linear_quick_gelu`.
+
+    Returns:
+        (tokens, columns).
+    """
+    (rows, depth), (layers, columns, _) = x.shape, weights.shape
     out = x.new_empty(rows, columns)
-    tiles = triton.cdiv(rows, cut.rows) * triton.cdiv(columns, cut.columns // 2)
-    _linear_silu_times[(min(tiles, _processors(x)),)](
+    tiles = triton.cdiv(rows, cut.rows) * triton.cdiv(columns, cut.columns // layers)
+    kernel[(min(tiles, _processors(x)),)](
         TensorDescriptor.from_tensor(x, [cut.rows, cut.depth]),
-        TensorDescriptor.from_tensor(gate_and_up.view(2, columns, depth), [2, cut.columns // 2, cut.depth]),
+        TensorDescriptor.from_tensor(weights, [layers, cut.columns // layers, cut.depth]),
+        *more,
         TensorDescriptor.from_tensor(out, [cut.rows, cut.columns // 2]),
         rows,
         columns,
