@@ -36,7 +36,9 @@ def shots() -> list[Shot]:
     """Shots of a real film at 720p, as JPEG."""
     with av.open(str(FILM)) as file:
         wanted = [
-            frame.to_ndarray(format="rgb24") for number, frame in enumerate(file.decode(video=0)) if not number % STEP
+            np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            for number, frame in enumerate(file.decode(video=0))
+            if not number % STEP
         ]
     starts = np.linspace(0, len(wanted) - FRAMES, SHOTS).astype(int)
     return [

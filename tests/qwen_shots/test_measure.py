@@ -32,7 +32,7 @@ STILLS = (80, 180, 250, 310, 370, 420, 480, 545, 600, 640, 690, 800, 900)
 @pytest.fixture(scope="module")
 def film() -> list[Picture]:
     with av.open(str(FILM)) as file:
-        return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in file.decode(video=0)]
 
 
 @pytest.fixture(scope="module")

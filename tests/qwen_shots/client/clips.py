@@ -94,6 +94,7 @@ def write_film(
         video = _video_track(container, pictures[0], times, aspect) if len(pictures) else None
         codec = "aac" if path.suffix == ".mp4" else "pcm_s16le"
         audio = container.add_stream(codec, rate=SOUND_RATE, layout="mono") if sound is not None else None
+        assert audio is None or isinstance(audio, av.AudioStream)
         if video is not None:
             _write_pictures(container, video, pictures, times)
         if audio is not None and sound is not None:

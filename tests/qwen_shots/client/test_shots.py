@@ -25,6 +25,7 @@ def programme(path: Path, pictures: list[Picture], starts: int) -> Path:
     """A piece of a transport stream, whose first picture has this number."""
     with av.open(str(path), "w", format="mpegts") as container:
         stream = container.add_stream("mpeg2video", rate=RATE)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
         for number, image in enumerate(pictures, start=starts):
