@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Install what the tests need beside Python, on Debian and Ubuntu: Chromium drives the pages, ffmpeg makes films, espeak-ng
-# speaks. Only what is missing, and only as root: nobody is asked for a password.
+# Install what some tests need beside Python, on Debian and Ubuntu: Chromium shows the pages, espeak-ng speaks. Without them
+# those tests are skipped. Only what is missing is installed, and only as root: the script never asks for a password.
 set -euo pipefail
 
 # Command and package, one pair a line.
 WANTED='chromium chromium
-ffmpeg ffmpeg
 espeak-ng espeak-ng'
 
 usage() {
     echo "Usage: scripts/system_packages.sh [--help]"
-    echo "Installs Chromium, ffmpeg and espeak-ng with apt where they are missing. Needs root."
+    echo "Installs Chromium and espeak-ng with apt where they are missing. Needs root."
 }
 
 is_there() { command -v "$1" >/dev/null || { [ "$1" = chromium ] && command -v chromium-browser >/dev/null; }; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -15,15 +16,31 @@ from starlette.testclient import TestClient
 from server import create_app
 from settings import Settings, load_settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, BUNDLED, PATIENCE_SECONDS, free_port, running_server, server_environment
+from tests.helpers import AUTH, BUNDLED, PATIENCE_SECONDS, ROOT, free_port, running_server, server_environment
 
 # The same examples in every run, and no time limit for each: other work on the machine must fail no test.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("steady")
 
 
+# Fixtures that skip a test where a system package is missing, which no Python package could bring.
+SYSTEM_FIXTURES = {"browser", "espeak"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` picks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what a machine without system packages skips, so that CI can run just that once it has installed them."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SYSTEM_FIXTURES.intersection(item.fixturenames):
+            item.add_marker("system")
+
+
 def pytest_configure() -> None:
-    """Give the programs that the tests start a SIGINT that ends them; a shell's background job begins without."""
+    """Put ffmpeg and ffprobe of a Python package first on the PATH, so that every machine has the same.
+
+    Give the programs that the tests start a SIGINT that ends them; a shell's background job begins without.
+    """
+    os.environ["PATH"] = f"{ROOT / '.venv/tools'}{os.pathsep}{os.environ['PATH']}"
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -45,14 +62,19 @@ def live_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium without a window. Of a module, not the session: while it runs, nothing else may run an event loop."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Debian's package chromium")
+    chromium = shutil.which("chromium") or pytest.skip("needs Debian's package chromium")
     expect.set_options(timeout=1000 * PATIENCE_SECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, timeout=1000 * PATIENCE_SECONDS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def espeak() -> None:
+    """Skip a test that has sentences spoken where nothing speaks them."""
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("needs Debian's package espeak-ng")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ Everything is mono float32 at 22,050 Hz, half a second to six seconds long.
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
@@ -66,10 +65,6 @@ def features(sound: Sound) -> AudioFeatures:
         tempo=None,
         duration=len(sound) / RATE,
     )
-
-
-def can_speak() -> bool:
-    return shutil.which("espeak-ng") is not None
 
 
 # --- speech ----------------------------------------------------------------------------------------------------------

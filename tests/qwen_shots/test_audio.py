@@ -19,6 +19,8 @@ from qwen_shots.audio import SILENCE_DBFS, classify
 from qwen_shots.schemas import EXAMPLE_AUDIO, AudioEvidence, AudioFeatures
 from tests.qwen_shots import sounds
 
+pytestmark = pytest.mark.usefixtures("espeak")
+
 FIRST_SEED = 3000
 CLIPS = 48  # eight of each length
 
@@ -31,12 +33,6 @@ MAKERS: dict[str, Callable[[int, float], sounds.Sound]] = {
 LEVELS = {"dialog": (-12.0, -25.0, -42.0), "music": (-12.0, -25.0, -42.0), "ambiance": (-12.0, -25.0, -42.0)}
 LEVELS |= {"silent": (-62.0, -70.0, -85.0)}
 SOUNDS = ("dialog", "music", "ambiance")
-
-
-@pytest.fixture(autouse=True)
-def _espeak() -> None:
-    if not sounds.can_speak():
-        pytest.skip("the package espeak-ng is not installed; it speaks the sentences")
 
 
 def clips() -> Iterator[tuple[int, float]]:

@@ -27,10 +27,6 @@ from qwen_shots.schemas import AudioFeatures
 from tests.helpers import ROOT
 from tests.qwen_shots.client.clips import opened, set_rotation
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs Debian's package ffmpeg"
-)
-
 SINTEL = ROOT / "samples/sintel-trailer.mp4"
 BUNNY = ROOT / "samples/big-buck-bunny-30s.mp4"
 SECONDS = 6
