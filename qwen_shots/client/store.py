@@ -18,15 +18,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import TypeAdapter
 
 from qwen_shots.client.errors import NoStore
 from qwen_shots.schemas import Evidence
@@ -34,13 +38,21 @@ from qwen_shots.schemas import Evidence
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+Record = TypeVar("Record")
+
 FILE_NAME = "shots.sqlite"
 THUMBNAIL_SIDE = 256
 
 # Tells our files from other SQLite files ("qshs"), and one version of the tables from the next.
 APPLICATION_ID = 0x71736873
-VERSION = 1
+VERSION = 2
 
+# What every SQLite file begins with, and where its first page keeps two numbers of four bytes, most significant first
+# (https://www.sqlite.org/fileformat.html#the_database_header).
+MAGIC = b"SQLite format 3\0"
+SCHEMA_FORMAT_AT, APPLICATION_ID_AT, HEADER_BYTES = 44, 68, 100
+
+# For SQLite from 3.26 on, which knows no STRICT: types are checked when a row is read.
 SCHEMA = """
 CREATE TABLE film (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -53,16 +65,21 @@ CREATE TABLE film (
     width INTEGER NOT NULL,             -- as shown: upright, square pixels
     height INTEGER NOT NULL,
     cut_by TEXT NOT NULL,               -- how the shots were found: a detector's name, or a given list's fingerprint
-    complete INTEGER NOT NULL           -- 1: all shots are in
-) STRICT;
+    complete INTEGER NOT NULL CHECK (complete IN (0, 1)),  -- 1: all shots are in
+    model TEXT                          -- which one answered, NAME@FINGERPRINT; null: unknown
+);
 CREATE TABLE shot (
     number INTEGER PRIMARY KEY,         -- from 1; the shot_id on the wire
     start REAL NOT NULL,                -- seconds
     end REAL NOT NULL,
     first_frame INTEGER NOT NULL,
     end_frame INTEGER NOT NULL,         -- the next shot's first
-    name TEXT                           -- as a given shot list calls it
-) STRICT;
+    name TEXT,                          -- as a given shot list calls it
+    transition TEXT CHECK (transition IN ('cut', 'dissolve', 'fade')),  -- what begins it; null: unknown
+    active_picture TEXT,                -- JSON [left, top, right, bottom], shares 0..1; null: unknown
+    motion_features TEXT,               -- JSON, as on the wire; null: not measured
+    speech_ratio REAL CHECK (speech_ratio BETWEEN 0 AND 1)  -- share of the shot in which somebody speaks
+);
 CREATE TABLE answer (
     number INTEGER PRIMARY KEY REFERENCES shot,
     attempts INTEGER NOT NULL,          -- how often an answer about it was stored
@@ -75,15 +92,25 @@ CREATE TABLE answer (
     error_detail TEXT,
     audio_class TEXT,                   -- null where there is no sound
     thumbnail BLOB                      -- JPEG
-) STRICT;
+);
+"""
+
+# Shows the tables of version 1 as those of this one, to a reader only. A temporary view hides the table of its name.
+VERSION_1_VIEWS = """
+CREATE TEMP VIEW film AS SELECT path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by,
+    complete, NULL AS model FROM main.film;
+CREATE TEMP VIEW shot AS SELECT number, start, end, first_frame, end_frame, name, NULL AS transition,
+    NULL AS active_picture, NULL AS motion_features, NULL AS speech_ratio FROM main.shot;
 """
 
 FILM = """
-SELECT CAST(path AS BLOB), size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by FROM film
+SELECT CAST(path AS BLOB) AS path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, model
+FROM film
 """
 ALL_SHOTS = """
-SELECT shot.number, start, end, first_frame, end_frame, name, coalesce(attempts, 0) AS attempts, answered_at,
-       caption, scores, evidence, error_type, error_title, error_detail, audio_class, thumbnail
+SELECT shot.number, start, end, first_frame, end_frame, name, transition, active_picture, motion_features, speech_ratio,
+       coalesce(attempts, 0) AS attempts, answered_at, caption, scores, evidence, error_type, error_title, error_detail,
+       audio_class, thumbnail
 FROM shot LEFT JOIN answer ON answer.number = shot.number
 """
 
@@ -102,6 +129,7 @@ class FilmRecord:
         width: of the picture as shown (upright, square pixels).
         height: likewise.
         cut_by: a detector's name, or a given shot list's fingerprint.
+        model: which model answered, `NAME@FINGERPRINT` as the server says in X-Model; None where that is unknown.
     """
 
     path: Path
@@ -113,6 +141,7 @@ class FilmRecord:
     width: int
     height: int
     cut_by: str
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +157,28 @@ class ErrorRecord:
     type: str
     title: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePicture:
+    """The part of a picture that is no bar (letterbox, pillarbox, windowbox), as shown: upright, square pixels.
+
+    Attributes:
+        left: share 0..1 of the picture's width that lies left of it.
+        top: share 0..1 of the picture's height that lies above it.
+        right: share of the width up to its right edge; 1 where there is no bar.
+        bottom: share of the height up to its lower edge; 1 where there is no bar.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def bars(self) -> float:
+        """Share of the picture's area that bars take, 0..1."""
+        return 1 - (self.right - self.left) * (self.bottom - self.top)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +200,10 @@ class ShotRecord:
         attempts: how many answers or errors were stored for it.
         answered_at: when the last one was, in UTC; None before.
         thumbnail: a JPEG of its middle; None before an answer.
+        transition: what begins it: `cut`, `dissolve` or `fade`; None where that is unknown, as in a given shot list.
+        active_picture: its picture without bars; None where they were not looked for.
+        motion_features: its motion as it was sent, measured over all its pictures; None where it was not measured.
+        speech_ratio: share 0..1 of it in which somebody speaks; None where that was not measured.
     """
 
     number: int
@@ -165,6 +220,10 @@ class ShotRecord:
     attempts: int = 0
     answered_at: datetime | None = None
     thumbnail: bytes | None = None
+    transition: Literal["cut", "dissolve", "fade"] | None = None
+    active_picture: ActivePicture | None = None
+    motion_features: Mapping[str, Any] | None = None
+    speech_ratio: float | None = None
 
     @property
     def duration(self) -> float:
@@ -203,8 +262,7 @@ class Store:
     @property
     def film(self) -> FilmRecord:
         """The film."""
-        path, size, fingerprint, duration, rate, *rest = next(self._rows(FILM))
-        return FilmRecord(Path(os.fsdecode(path)), size, fingerprint, duration, Fraction(rate), *rest)
+        return next(self._read(_FILM, _film_values, FILM))
 
     @property
     def complete(self) -> bool:
@@ -214,14 +272,20 @@ class Store:
 
     def shots(self) -> list[ShotRecord]:
         """All shots known so far, in order of time."""
-        return list(self._read(f"{ALL_SHOTS} ORDER BY shot.number"))
+        return list(self._read(_SHOT, _shot_values, f"{ALL_SHOTS} ORDER BY shot.number"))
 
     def shot(self, number: int) -> ShotRecord | None:
         """One shot; None where there is none of that number."""
-        return next(self._read(f"{ALL_SHOTS} WHERE shot.number = ?", number), None)
+        return next(self._read(_SHOT, _shot_values, f"{ALL_SHOTS} WHERE shot.number = ?", number), None)
 
-    def _read(self, query: str, *values: int) -> Iterator[ShotRecord]:
-        return map(_record, self._rows(query, *values))
+    def _read(
+        self, kind: TypeAdapter[Record], values: Callable[[sqlite3.Row], dict[str, Any]], query: str, *of: int
+    ) -> Iterator[Record]:
+        try:
+            for row in self._rows(query, *of):
+                yield kind.validate_python(values(row))
+        except (ValueError, ArithmeticError, RecursionError, TypeError):
+            raise NoStore("the answers can't be read (the file is damaged)") from None
 
     def _rows(self, query: str, *values: int) -> Iterator[sqlite3.Row]:
         try:
@@ -232,28 +296,28 @@ class Store:
             raise NoStore(f"the answers can't be read ({error})") from None
 
 
-def _record(row: sqlite3.Row) -> ShotRecord:
+_FILM = TypeAdapter(FilmRecord)
+_SHOT = TypeAdapter(ShotRecord)
+
+
+def _film_values(row: sqlite3.Row) -> dict[str, Any]:
+    return {**dict(row), "path": Path(os.fsdecode(row["path"])), "frame_rate": Fraction(row["frame_rate"])}
+
+
+def _shot_values(row: sqlite3.Row) -> dict[str, Any]:
     error = ErrorRecord(row["error_type"], row["error_title"], row["error_detail"]) if row["error_type"] else None
-    return ShotRecord(
-        number=row["number"],
-        start=row["start"],
-        end=row["end"],
-        first_frame=row["first_frame"],
-        end_frame=row["end_frame"],
-        name=row["name"],
-        caption=row["caption"],
-        scores=json.loads(row["scores"] or "{}"),
-        evidence=Evidence.model_validate_json(row["evidence"]) if row["evidence"] else None,
-        error=error,
-        audio_class=row["audio_class"],
-        attempts=row["attempts"],
-        answered_at=datetime.fromisoformat(row["answered_at"]) if row["answered_at"] else None,
-        thumbnail=row["thumbnail"],
-    )
+    return {
+        **dict(row),
+        "scores": json.loads(row["scores"] or "{}"),
+        "evidence": Evidence.model_validate_json(row["evidence"]) if row["evidence"] else None,
+        "error": error,
+        "active_picture": ActivePicture(*json.loads(row["active_picture"])) if row["active_picture"] else None,
+        "motion_features": json.loads(row["motion_features"] or "null"),
+    }
 
 
 def open_store(folder: Path) -> Store:
-    """Open what is known of a film, to read it.
+    """Open what is known of a film, to read it. The folder may be read-only.
 
     Args:
         folder: the `--out` of `qwen-shots analyze`.
@@ -268,26 +332,77 @@ def open_store(folder: Path) -> Store:
         raise NoStore(f"{file} can't be read ({error.strerror})") from None
     if not there:
         raise NoStore(f"there is no {FILE_NAME} in {folder}; `qwen-shots analyze FILM --out {folder}` makes it")
+    check_header(file)
     try:
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-        check_version(connection, file)
-    except sqlite3.Error as error:
+        connection = _connected(file)
+        if check_version(connection, file) < VERSION:
+            connection.executescript(VERSION_1_VIEWS)
+    except (sqlite3.Error, OSError) as error:
         raise NoStore(f"{file} can't be read ({error})") from None
     return Store(connection)
 
 
-def check_version(connection: sqlite3.Connection, file: Path) -> None:
-    """Make sure that the tables are those of this version.
+def _connected(file: Path) -> sqlite3.Connection:
+    """A connection that reads.
+
+    A file with a write-ahead log wants to make files beside itself, also for readers. In a folder where nobody may, it
+    is read as one that nobody writes; and where its writer was killed and the log holds answers, from a copy.
+    """
+    address = file.absolute().as_uri()
+    log = file.with_name(f"{file.name}-wal")
+    try:
+        connection = sqlite3.connect(f"{address}?mode=ro", uri=True)
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise
+    else:
+        return connection
+    if not (log.exists() and log.stat().st_size):
+        return sqlite3.connect(f"{address}?immutable=1", uri=True)
+    with TemporaryDirectory() as folder:
+        for each in (file, log):
+            shutil.copy(each, folder)
+        copy = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(Path(folder, file.name))) as connection:
+            connection.backup(copy)
+    return copy
+
+
+def check_header(file: Path) -> None:
+    """Make sure that a file is ours or empty, before SQLite changes anything in it or beside it.
 
     Raises:
-        NoStore: they are not.
+        NoStore: it is not, or it can't be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            header = opened.read(HEADER_BYTES)
+    except OSError as error:
+        raise NoStore(f"{file} can't be read ({error.strerror})") from None
+    if not header:
+        return
+    if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
+        raise NoStore(f"{file} can't be read (it is not a database)")
+    # Of a writer that was killed early, all may still be in the write-ahead log: no table, and no number.
+    schema_format, application = (header[at : at + 4] for at in (SCHEMA_FORMAT_AT, APPLICATION_ID_AT))
+    if any(schema_format) and application != APPLICATION_ID.to_bytes(4, "big"):
+        raise NoStore(f"{file} was not made by qwen-shots")
+
+
+def check_version(connection: sqlite3.Connection, file: Path) -> int:
+    """The tables' version: this one or an earlier one.
+
+    Raises:
+        NoStore: they are not ours, or of a later version.
         sqlite3.Error: it is no SQLite file, or it can't be read.
     """
-    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
         raise NoStore(f"{file} knows no film yet")  # its writer has just made it, or was killed then
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise NoStore(f"{file} was not made by qwen-shots")
-    if version != VERSION:
-        raise NoStore(f"{file} has tables of version {version}, and this qwen-shots knows version {VERSION}")
+    if not 1 <= version <= VERSION:
+        raise NoStore(f"{file} has tables of version {version}, and this qwen-shots knows versions 1 to {VERSION}")
+    return int(version)

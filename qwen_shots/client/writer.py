@@ -6,13 +6,13 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qwen_shots.client.errors import CannotStore, OtherFilm, StoreInUse
 from qwen_shots.client.store import (
@@ -20,10 +20,13 @@ from qwen_shots.client.store import (
     FILE_NAME,
     SCHEMA,
     VERSION,
+    ActivePicture,
     FilmRecord,
     ShotRecord,
     Store,
+    check_header,
     check_version,
+    open_store,
 )
 from qwen_shots.schemas import Analysis, BatchError
 
@@ -33,12 +36,21 @@ if TYPE_CHECKING:
 LOCK_NAME = "writer.lock"
 
 INSERT_FILM = """
-INSERT INTO film (id, path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, complete)
-VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, 0)
+INSERT INTO film (id, path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, model,
+                  complete)
+VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
 """
 INSERT_SHOT = """
-INSERT INTO shot (number, start, end, first_frame, end_frame, name) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO shot (number, start, end, first_frame, end_frame, name, transition, active_picture, motion_features,
+                  speech_ratio)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (number) DO NOTHING
+"""
+# What was not measured this time stays as it was.
+SET_MEASURES = """
+UPDATE shot SET active_picture = coalesce(?, active_picture), motion_features = coalesce(?, motion_features),
+                speech_ratio = coalesce(?, speech_ratio)
+WHERE number = ?
 """
 INSERT_ANSWER = """
 INSERT INTO answer (number, attempts, answered_at, caption, scores, evidence, error_type, error_title, error_detail,
@@ -50,6 +62,27 @@ ON CONFLICT (number) DO UPDATE SET
     error_detail = excluded.error_detail, audio_class = excluded.audio_class, thumbnail = excluded.thumbnail
 """
 
+# Version 1 has STRICT tables, which SQLite before 3.37 can't read, so they are made anew and not just widened.
+FROM_VERSION_1 = f"""
+ALTER TABLE film RENAME TO old_film;
+ALTER TABLE shot RENAME TO old_shot;
+ALTER TABLE answer RENAME TO old_answer;
+{SCHEMA.strip()}
+INSERT INTO film (id, path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, complete)
+    SELECT id, path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, complete
+    FROM old_film;
+INSERT INTO shot (number, start, end, first_frame, end_frame, name)
+    SELECT number, start, end, first_frame, end_frame, name FROM old_shot;
+INSERT INTO answer (number, attempts, answered_at, caption, scores, evidence, error_type, error_title, error_detail,
+                    audio_class, thumbnail)
+    SELECT number, attempts, answered_at, caption, scores, evidence, error_type, error_title, error_detail,
+           audio_class, thumbnail FROM old_answer;
+DROP TABLE old_answer;
+DROP TABLE old_shot;
+DROP TABLE old_film;
+PRAGMA user_version = {VERSION};
+"""  # noqa: S608 # all of it is ours
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -60,12 +93,18 @@ class Answered:
         answer: the server's.
         audio_class: as `ShotRecord.audio_class`.
         thumbnail: a small JPEG.
+        active_picture: as `ShotRecord.active_picture`; None leaves what is known, as with the next two.
+        motion_features: as `ShotRecord.motion_features`.
+        speech_ratio: as `ShotRecord.speech_ratio`.
     """
 
     number: int
     answer: Analysis | BatchError
     audio_class: str | None
     thumbnail: bytes | None
+    active_picture: ActivePicture | None = None
+    motion_features: Mapping[str, Any] | None = None
+    speech_ratio: float | None = None
 
 
 class StoreWriter(Store):
@@ -95,7 +134,9 @@ class StoreWriter(Store):
 
     def add_shots(self, shots: Sequence[ShotRecord]) -> None:
         """Add shots where their numbers are not known yet; their answers are not taken."""
-        rows = [(s.number, s.start, s.end, s.first_frame, s.end_frame, s.name) for s in shots]
+        rows = [
+            (s.number, s.start, s.end, s.first_frame, s.end_frame, s.name, s.transition, *_measures(s)) for s in shots
+        ]
         with self._transaction():
             self._connection.executemany(INSERT_SHOT, rows)
 
@@ -109,6 +150,12 @@ class StoreWriter(Store):
         moment = datetime.now(timezone.utc).isoformat()
         with self._transaction():
             self._connection.executemany(INSERT_ANSWER, [_row(each, moment) for each in answers])
+            self._connection.executemany(SET_MEASURES, [(*_measures(each), each.number) for each in answers])
+
+    def set_model(self, model: str) -> None:
+        """All answers, those that are stored and those that will be, are this model's."""
+        with self._transaction():
+            self._connection.execute("UPDATE film SET model = ?", (model,))
 
     def film_moved(self, path: Path) -> None:
         """The film lies elsewhere now."""
@@ -134,6 +181,12 @@ def _row(answered: Answered, moment: str) -> tuple[int | str | bytes | None, ...
     return (answered.number, moment, *told, answered.audio_class, answered.thumbnail)
 
 
+def _measures(of: ShotRecord | Answered) -> tuple[str | None, str | None, float | None]:
+    """The columns of what was measured."""
+    active, motion = of.active_picture, of.motion_features
+    return json.dumps(astuple(active)) if active else None, json.dumps(motion) if motion else None, of.speech_ratio
+
+
 def write_store(folder: Path, film: FilmRecord) -> StoreWriter:
     """Open a film's folder for writing; it is made where there is none.
 
@@ -153,8 +206,7 @@ def write_store(folder: Path, film: FilmRecord) -> StoreWriter:
     except (OSError, sqlite3.OperationalError) as error:
         raise CannotStore(f"nothing can be stored in {folder} ({_reason(error)})") from None
     try:
-        writer = StoreWriter(_connected(folder / FILE_NAME, film), lock)
-        _check_same(folder, writer.film, film)
+        writer = StoreWriter(_connected(folder, film), lock)
         if writer.film.path != film.path:
             writer.film_moved(film.path)
     except BaseException:
@@ -178,15 +230,24 @@ def _locked(folder: Path) -> sqlite3.Connection:
     return lock
 
 
-def _connected(file: Path, film: FilmRecord) -> sqlite3.Connection:
+def _connected(folder: Path, film: FilmRecord) -> sqlite3.Connection:
+    """A connection to the film's tables, which are made or brought to this version; another film's are left alone."""
+    file = folder / FILE_NAME
+    if file.exists():
+        check_header(file)
     connection = sqlite3.connect(file, check_same_thread=False)
     try:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+            _begin(connection, film)
+        else:
+            version = check_version(connection, file)
+            with open_store(folder) as known:
+                _check_same(folder, known.film, film)
+            if version < VERSION:
+                connection.executescript(f"BEGIN IMMEDIATE;{FROM_VERSION_1}COMMIT;")
         connection.execute("PRAGMA journal_mode = WAL")  # readers never wait
         connection.execute("PRAGMA synchronous = FULL")  # an answer outlives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
-            _begin(connection, film)
-        check_version(connection, file)
     except sqlite3.Error as error:
         connection.close()
         raise CannotStore(f"nothing can be stored in {file} ({error})") from None
@@ -208,6 +269,7 @@ def _begin(connection: sqlite3.Connection, film: FilmRecord) -> None:
         film.width,
         film.height,
         film.cut_by,
+        film.model,
     )
     with connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -6,6 +6,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
@@ -14,8 +16,17 @@ from pathlib import Path
 import pytest
 
 from qwen_shots.client.errors import CannotStore, NoStore, OtherFilm, StoreInUse
-from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_store
-from qwen_shots.client.writer import Answered, write_store
+from qwen_shots.client.store import (
+    FILE_NAME,
+    VERSION,
+    ActivePicture,
+    ErrorRecord,
+    FilmRecord,
+    ShotRecord,
+    Store,
+    open_store,
+)
+from qwen_shots.client.writer import FROM_VERSION_1, LOCK_NAME, Answered, write_store
 from qwen_shots.schemas import Analysis, BatchError
 from tests.helpers import ROOT
 
@@ -184,9 +195,10 @@ def test_a_film_whose_name_is_not_utf8(tmp_path: Path) -> None:
 
 def test_tables_of_another_version(tmp_path: Path) -> None:
     with write_store(tmp_path, FILM) as writer:
-        writer._connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(NoStore, match="version 2"):
-        open_store(tmp_path)
+        writer._connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    for opened in (open_store, lambda folder: write_store(folder, FILM)):
+        with pytest.raises(NoStore, match=f"version {VERSION + 1}"):
+            opened(tmp_path)
 
 
 def test_a_writer_that_was_killed_before_it_began_is_no_hindrance(tmp_path: Path) -> None:
@@ -203,3 +215,213 @@ def test_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStore, match="file"):
         write_store(tmp_path / "file", FILM)
+
+
+# --- what a shot was measured to be ----------------------------------------------------------------------------------
+
+
+def test_measures_come_back_and_stay_where_none_are_new(tmp_path: Path) -> None:
+    letterbox = ActivePicture(0.0, 0.125, 1.0, 0.875)
+    assert letterbox.bars == 0.25
+    motion = {"camera": 0.25, "subject": 0.5}
+    found = replace(SHOTS[0], transition="dissolve", active_picture=letterbox)
+    with write_store(tmp_path, FILM) as writer:
+        writer.add_shots([found, *SHOTS[1:]])
+        writer.add_answers([replace(good(1), motion_features=motion, speech_ratio=0.0), good(2)])
+        writer.add_answers([good(1)])
+    with open_store(tmp_path) as store:
+        first, second, _ = store.shots()
+    assert (first.transition, first.active_picture, first.motion_features) == ("dissolve", letterbox, motion)
+    assert first.speech_ratio == 0.0
+    assert (second.transition, second.active_picture, second.speech_ratio) == (None, None, None)
+
+
+def test_the_model_that_answered(tmp_path: Path) -> None:
+    with write_store(tmp_path, FILM) as writer:
+        assert writer.film.model is None
+        writer.set_model("a/model@0123")
+    with open_store(tmp_path) as store:
+        assert store.film.model == "a/model@0123"
+
+
+# --- folders of an earlier version -----------------------------------------------------------------------------------
+
+# As they were made, in SQL that the code of today has no part in.
+VERSION_1 = """
+CREATE TABLE film (id INTEGER PRIMARY KEY CHECK (id = 1), path TEXT NOT NULL, size INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL, duration REAL NOT NULL, frame_rate TEXT NOT NULL, start_timecode TEXT,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, cut_by TEXT NOT NULL, complete INTEGER NOT NULL) STRICT;
+CREATE TABLE shot (number INTEGER PRIMARY KEY, start REAL NOT NULL, end REAL NOT NULL, first_frame INTEGER NOT NULL,
+    end_frame INTEGER NOT NULL, name TEXT) STRICT;
+CREATE TABLE answer (number INTEGER PRIMARY KEY REFERENCES shot, attempts INTEGER NOT NULL, answered_at TEXT NOT NULL,
+    caption TEXT, scores TEXT, evidence TEXT, error_type TEXT, error_title TEXT, error_detail TEXT, audio_class TEXT,
+    thumbnail BLOB) STRICT;
+INSERT INTO film VALUES (1, '/films/a film.mp4', 123, 'f', 10.5, '24000/1001', '01:00:00;00', 854, 480, 'adaptive', 1);
+INSERT INTO shot VALUES (1, 0.0, 4.0, 0, 96, NULL), (2, 4.0, 10.0, 96, 240, 'A002'), (3, 10.0, 10.5, 240, 252, NULL);
+INSERT INTO answer VALUES
+    (1, 2, '2025-01-02T03:04:05+00:00', 'A face.', '{"suspense": 0.25}', NULL, NULL, NULL, NULL, 'dialog', x'FFD8'),
+    (2, 1, '2025-01-02T03:04:06+00:00', NULL, NULL, NULL, 'urn:x', 'It failed', 'of something', NULL, NULL);
+PRAGMA application_id = 0x71736873;
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A folder of version 1."""
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as made:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.executescript(VERSION_1)
+    return tmp_path
+
+
+def check_old(store: Store) -> None:
+    assert store.film == replace(FILM, fingerprint="f")
+    assert store.complete
+    first, second, third = store.shots()
+    assert (first.caption, first.scores, first.attempts) == ("A face.", {"suspense": 0.25}, 2)
+    assert (first.thumbnail, first.answered_at) == (b"\xff\xd8", datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone.utc))
+    assert second.error == ErrorRecord("urn:x", "It failed", "of something")
+    assert (second.name, third.attempts) == ("A002", 0)
+    assert {(shot.transition, shot.active_picture, shot.speech_ratio) for shot in store.shots()} == {(None, None, None)}
+
+
+def test_an_old_folder_is_read_without_being_changed(old: Path) -> None:
+    before = (old / FILE_NAME).read_bytes()
+    with open_store(old) as store:
+        check_old(store)
+    assert (old / FILE_NAME).read_bytes() == before
+
+
+def test_an_old_folder_is_migrated_by_its_own_film_alone(old: Path) -> None:
+    with pytest.raises(OtherFilm):
+        write_store(old, FILM)
+    with closing(sqlite3.connect(old / FILE_NAME)) as tables:
+        assert tables.execute("PRAGMA user_version").fetchone() == (1,)
+    with open_store(old) as reader:
+        for _ in range(2):
+            with write_store(old, replace(FILM, fingerprint="f")) as writer:
+                check_old(writer)
+        check_old(reader)
+    with write_store(old, replace(FILM, fingerprint="f")) as writer:
+        writer.add_answers([good(3)])
+        assert [shot.analysed for shot in writer.shots()] == [True, False, True]
+
+
+def test_a_migration_that_finds_no_space_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = FROM_VERSION_1.replace("DROP TABLE old_film;", "INSERT INTO film SELECT * FROM film;")  # fails half-way
+    monkeypatch.setattr("qwen_shots.client.writer.FROM_VERSION_1", broken)
+    with pytest.raises(CannotStore):
+        write_store(old, replace(FILM, fingerprint="f"))
+    with open_store(old) as store:
+        check_old(store)
+
+
+def test_no_table_needs_a_new_sqlite(old: Path, tmp_path: Path) -> None:
+    """SQLite before 3.37 (Rocky Linux 8 and 9) takes a file with a STRICT table for a damaged one."""
+    write_store(tmp_path / "new", FILM).close()
+    write_store(old, replace(FILM, fingerprint="f")).close()
+    for folder in (tmp_path / "new", old):
+        with closing(sqlite3.connect(folder / FILE_NAME)) as tables:
+            schema = " ".join(sql for (sql,) in tables.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"))
+            assert "STRICT" not in schema
+            with pytest.raises(sqlite3.IntegrityError):
+                tables.execute("UPDATE film SET complete = 2")
+
+
+# --- folders and files that can't be written, or are not ours --------------------------------------------------------
+
+
+@contextmanager
+def nobody_may_write(folder: Path) -> Iterator[None]:
+    """Files and folders without write permission, and a user whom that binds (tests may run as root)."""
+    was = folder.stat().st_mode
+    for each in (*folder.iterdir(), folder):
+        each.chmod(0o555 if each.is_dir() else 0o444)
+    above = [each for each in folder.parents if each.stat().st_uid == os.geteuid() and not each.stat().st_mode & 1]
+    for each in above:
+        each.chmod(each.stat().st_mode | 0o11)
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if as_root:
+            os.seteuid(0)
+        folder.chmod(was)
+        for each in above:
+            each.chmod(each.stat().st_mode & ~0o11)
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_folder_that_is_read_only(tmp_path: Path, killed: bool) -> None:
+    """On a DVD, a share, or of another user; also where the writer was killed and its answers are in the log."""
+    folder = tmp_path / "folder"
+    end = "os.kill(os.getpid(), 9)" if killed else "writer.close()"
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from tests.qwen_shots.client.test_store import *\n"
+        "writer = write_store(Path(sys.argv[1]), FILM)\n"
+        f"writer.add_shots(SHOTS); writer.add_answers([good(1)]); {end}\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=False)
+    assert (folder / f"{FILE_NAME}-wal").exists() == killed
+    (folder / f"{FILE_NAME}-shm").unlink(missing_ok=True)  # what remains of a folder that was copied
+    names = sorted(folder.iterdir())
+    with nobody_may_write(folder), open_store(folder) as store:
+        assert store.film == FILM
+        assert [shot.analysed for shot in store.shots()] == [True, False, False]
+    assert sorted(folder.iterdir()) == names
+
+
+def test_an_old_folder_that_is_read_only(old: Path) -> None:
+    with nobody_may_write(old), open_store(old) as store:
+        check_old(store)
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_a_foreign_file_stays_as_it_is(tmp_path: Path, journal: str) -> None:
+    file = tmp_path / FILE_NAME
+    with closing(sqlite3.connect(file)) as other:
+        other.execute(f"PRAGMA journal_mode = {journal}")
+        other.execute("CREATE TABLE film (title TEXT)")
+    before = file.read_bytes()
+    for opened in (open_store, lambda folder: write_store(folder, FILM)):
+        with pytest.raises(NoStore, match="not made by qwen-shots"):
+            opened(tmp_path)
+    assert file.read_bytes() == before
+    assert {each.name for each in tmp_path.iterdir()} <= {FILE_NAME, LOCK_NAME}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE answer SET scores = '{'",
+        'UPDATE answer SET scores = \'{"suspense": "high"}\'',
+        "UPDATE answer SET evidence = '{}'",
+        "UPDATE answer SET answered_at = 'yesterday'",
+        "UPDATE shot SET start = 'soon'",
+        "UPDATE shot SET active_picture = '[0, 1]'",
+    ],
+)
+def test_a_shot_that_is_no_shot(tmp_path: Path, change: str) -> None:
+    with write_store(tmp_path, FILM) as writer:
+        writer.add_shots(SHOTS)
+        writer.add_answers([good(1)])
+        writer._connection.execute(change)
+        writer._connection.commit()
+    with open_store(tmp_path) as store, pytest.raises(NoStore, match="damaged"):
+        store.shots()
+
+
+@pytest.mark.parametrize("change", ["frame_rate = '1/0'", "frame_rate = 'fast'", "size = 'large'"])
+def test_a_film_that_is_no_film(tmp_path: Path, change: str) -> None:
+    with write_store(tmp_path, FILM) as writer:
+        writer._connection.execute(f"UPDATE film SET {change}")
+        writer._connection.commit()
+    with open_store(tmp_path) as store, pytest.raises(NoStore, match="damaged"):
+        assert store.film
