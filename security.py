@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PUBLIC_PATHS = frozenset({"/health", "/health/live", "/docs", "/redoc", "/openapi.json"})
 PUBLIC_PREFIX = "/static/"
 
-# With one of these, or any that begins with x-forwarded, the request was passed on by a proxy and its sender may be
-# anybody. Beside the standard names: those of nginx, Apache, Cloudflare, Akamai, Fastly, Envoy and Rackspace.
+# With one of these headers the request was passed on by a proxy, and its sender may be anybody. Beside the standard
+# names: those of nginx, Apache, Cloudflare, Akamai, Fastly, Envoy and Rackspace.
 PROXY_HEADERS = frozenset(
     {
         b"forwarded",
@@ -33,13 +33,18 @@ PROXY_HEADERS = frozenset(
         b"x-real-ip",
         b"x-client-ip",
         b"true-client-ip",
-        b"cf-connecting-ip",
         b"fastly-client-ip",
         b"x-cluster-client-ip",
-        b"x-envoy-external-address",
         b"x-original-forwarded-for",
+        b"x-original-host",
+        b"proxy-connection",
+        b"cdn-loop",
     }
 )
+PROXY_PREFIXES = (b"x-forwarded", b"x-envoy-", b"cf-")
+
+# Sec-Fetch-Site of a browser when no page of another site asks; "none" is a typed address or a bookmark.
+OWN_SITE = frozenset({b"same-origin", b"none"})
 
 # A client that sends nothing of its body for this long has gone away; a stop would wait for it. One that drips has so
 # long in all, and as much longer as its bytes need at the slowest rate.
@@ -104,7 +109,10 @@ class Gatekeeper:
         if scheme.lower() != b"bearer" or not self._is_known(key.strip()):
             return "the key is wrong; send one that server.api_key sets: Authorization: Bearer KEY"
         if self._keys == [DEFAULT_API_KEY.encode()] and not _from_this_machine(scope):
-            return "the default key is public and works from this machine only; set server.api_key to one of your own"
+            return (
+                "the default key is public and works from this machine only, at localhost or a loopback address and "
+                "through no proxy; set server.api_key to one of your own"
+            )
         return None
 
     def _is_known(self, key: bytes) -> bool:
@@ -175,31 +183,54 @@ async def _in_time(receive: Receive, seconds: float) -> Message:
 
 
 def _from_this_machine(scope: Scope) -> bool:
+    """Whether a request can only have come from this machine, and from no page of another site."""
     client = scope.get("client")
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    hosts = [value for name, value in headers if name == b"host"]
     return (
         client is not None
         and _is_loopback(client[0])
-        and not any(
-            _passed_on(name) or (name == b"origin" and not _is_local_page(value)) for name, value in scope["headers"]
-        )
+        and not _passed_on(scope, headers)
+        and len(hosts) == 1
+        and _is_local_name(b"http://" + hosts[0])
+        and _is_local_page(headers)
     )
 
 
-def _passed_on(header: bytes) -> bool:
-    return header in PROXY_HEADERS or header.startswith(b"x-forwarded")
+def _passed_on(scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a proxy can be seen to have sent the request.
+
+    By default nginx adds no header that says so, but it asks in HTTP/1.0 with `Connection: close`. That is the default
+    of 1.0, so clients that speak it don't send it.
+    """
+    if scope.get("http_version") == "1.0" and (b"connection", b"close") in headers:
+        return True
+    return any(name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES) for name, _ in headers)
 
 
-def _is_local_page(origin: bytes) -> bool:
-    """Whether a browser's page came from this machine.
+def _is_local_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether what asks is a page of this machine, or no page at all.
 
-    Another site's page can name an address of its own and let the name point to this machine (DNS rebinding); its
-    requests then come from loopback, but their Origin bears the site's name.
+    A browser names the page's site in Origin, but not with a GET of the page's own site, and Sec-Fetch-Site is there
+    with all that it sends.
+    """
+    origins = [value for name, value in headers if name == b"origin"]
+    if origins:
+        return all(map(_is_local_name, origins))
+    return all(value in OWN_SITE for name, value in headers if name == b"sec-fetch-site")
+
+
+def _is_local_name(url: bytes) -> bool:
+    """Whether a URL names this machine: `localhost`, a name under it (RFC 6761), or a loopback address.
+
+    A site can let one of its names point to this machine (DNS rebinding). What its pages send then comes from loopback,
+    but Host and Origin have the site's name.
     """
     try:
-        host = urlsplit(origin.decode("latin-1")).hostname
+        name = (urlsplit(url.decode("latin-1")).hostname or "").removesuffix(".")
     except ValueError:
         return False
-    return host == "localhost" or _is_loopback(host or "")
+    return name.rpartition(".")[2] == "localhost" or _is_loopback(name)
 
 
 def _is_loopback(host: str) -> bool:

@@ -16,7 +16,16 @@ from starlette.testclient import TestClient
 from server import create_app
 from settings import Settings, load_settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, BUNDLED, PATIENCE_SECONDS, ROOT, free_port, running_server, server_environment
+from tests.helpers import (
+    AUTH,
+    BUNDLED,
+    LOCALHOST,
+    PATIENCE_SECONDS,
+    ROOT,
+    free_port,
+    running_server,
+    server_environment,
+)
 
 # The same examples in every run, and no time limit for each: other work on the machine must fail no test.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
@@ -93,5 +102,7 @@ def engine(settings: Settings) -> FakeEngine:
 @pytest.fixture
 def client(settings: Settings, engine: FakeEngine) -> Iterator[TestClient]:
     """A client with the key, on the fake engine, without a port."""
-    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
+    with TestClient(
+        create_app(settings, engine), base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 5000)
+    ) as client:
         yield client

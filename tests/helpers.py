@@ -34,6 +34,8 @@ BUNDLED = "models/qwen2-vl-film-tiny"
 LAST_NORM = "model.norm.weight"
 KEY = "helloagorevski"
 AUTH = {"Authorization": f"Bearer {KEY}"}
+# Starlette's client calls the server testserver, and the default key is for this machine's own names.
+LOCALHOST = "http://localhost"
 # Patience with what must come in the end; a machine that is busy with other work is slow.
 PATIENCE_SECONDS = 120.0
 

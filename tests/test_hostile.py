@@ -24,7 +24,7 @@ from tests.helpers import (
 )
 from tests.scripts.processes import wait_for
 
-HEAD = "POST /analyze HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+HEAD = "POST /analyze HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 KEY_LINE = f"Authorization: {AUTH['Authorization']}\r\n"
 MIB = 2**20
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from server import create_app
 from serving.api_docs import PROBLEMS
 from settings import Settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, shot
+from tests.helpers import AUTH, LOCALHOST, PATIENCE_SECONDS, shot
 
 OWN = "a-key-of-my-own"
 ELSEWHERE = ("203.0.113.9", 5000)
@@ -26,7 +28,7 @@ HERE = ("127.0.0.1", 5000)
 
 def client_of(settings: Settings, address: tuple[str, int], **server: object) -> TestClient:
     changed = settings.model_copy(update={"server": settings.server.model_copy(update=server)})
-    return TestClient(create_app(changed, FakeEngine(list(settings.attributes))), client=address)
+    return TestClient(create_app(changed, FakeEngine(list(settings.attributes))), base_url=LOCALHOST, client=address)
 
 
 def status(client: TestClient, token: str | None, **headers: str) -> int:
@@ -75,9 +77,13 @@ def test_everything_but_the_public_paths_needs_the_key(settings: Settings, path:
     ("header", "value"),
     [
         ("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-Anything", ""), ("Forwarded", "for=127.0.0.1"),
-        ("Via", "1.1 x"), ("X-Real-IP", "127.0.0.1"), ("CF-Connecting-IP", "127.0.0.1"),
+        ("Via", "1.1 x"), ("X-Real-IP", "127.0.0.1"), ("CF-Connecting-IP", "127.0.0.1"), ("CF-Ray", "1"),
+        ("X-Envoy-External-Address", "127.0.0.1"), ("CDN-Loop", "cdn"), ("Proxy-Connection", "keep-alive"),
         ("Origin", "https://example.com"), ("Origin", "http://127.0.0.1.example.com:8000"), ("Origin", "null"),
-        ("Origin", "http://[::1"), ("Origin", ""),
+        ("Origin", "http://[::1"), ("Origin", ""), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-site"),
+        ("Host", "example.com"), ("Host", "example.com:8000"), ("Host", "localhost.example.com"), ("Host", ""),
+        ("Host", "notlocalhost"), ("Host", "127.0.0.1.example.com"), ("Host", "192.0.2.1:8000"), ("Host", "[::2]"),
+        ("Host", "[::1"), ("Host", "0.0.0.0:8000"),
     ],
 )  # fmt: skip
 def test_the_default_key_is_not_for_what_was_passed_on(settings: Settings, header: str, value: str) -> None:
@@ -90,7 +96,53 @@ def test_the_default_key_is_not_for_what_was_passed_on(settings: Settings, heade
 @pytest.mark.parametrize("origin", ["http://localhost:8000", "http://127.0.0.1:8000", "http://[::1]:8000"])
 def test_the_default_key_works_for_pages_of_this_machine(settings: Settings, origin: str) -> None:
     with client_of(settings, HERE) as client:
-        assert status(client, AUTH["Authorization"], Origin=origin) == 200
+        for site in ("same-origin", "same-site", "cross-site"):  # 127.0.0.1 and localhost are two sites to a browser
+            assert status(client, AUTH["Authorization"], **{"Origin": origin, "Sec-Fetch-Site": site}) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LocalHost:8000",
+        "localhost.:8000",
+        "a.localhost",
+        "127.0.0.1",
+        "127.8.9.1:8000",
+        "[::1]:8000",
+        "[::1]",
+    ],
+)
+def test_the_default_key_works_at_every_name_of_this_machine(settings: Settings, host: str) -> None:
+    with client_of(settings, HERE) as client:
+        for site in ("none", "same-origin"):
+            assert client.get("/metrics", headers=AUTH | {"Host": host, "Sec-Fetch-Site": site}).status_code == 200
+
+
+def test_metrics_are_not_for_a_site_whose_name_leads_here(settings: Settings) -> None:
+    rebound = AUTH | {"Host": "shots.example.com:8000", "Sec-Fetch-Site": "same-origin"}
+    with client_of(settings, HERE) as client:
+        refused = client.get("/metrics", headers=rebound)
+        assert refused.status_code == 401
+        assert "server.api_key" in refused.json()["detail"]
+        assert client.get("/health", headers=rebound).status_code == 200
+    with client_of(settings, HERE, api_key=OWN) as client:
+        assert client.get("/metrics", headers=rebound | {"Authorization": f"Bearer {OWN}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [("HTTP/1.0\r\nConnection: close", 401), ("HTTP/1.0", 200), ("HTTP/1.1\r\nConnection: close", 200)],
+)
+def test_the_default_key_is_not_for_what_nginx_passes_on(live_url: str, head: str, expected: int) -> None:
+    address = live_url.removeprefix("http://")
+    host, _, port = address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as connection:
+        key = AUTH["Authorization"]
+        connection.sendall(f"GET /metrics {head}\r\nHost: {address}\r\nAuthorization: {key}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == expected
 
 
 @pytest.mark.parametrize("address", ["127.1.2.3", "::ffff:127.0.0.1"])
@@ -120,7 +172,7 @@ def test_a_body_that_stops_coming_in(monkeypatch: pytest.MonkeyPatch, settings: 
         while (await receive()).get("more_body"):
             pass
 
-    headers = [(b"authorization", AUTH["Authorization"].encode())]
+    headers = [(b"host", b"localhost"), (b"authorization", AUTH["Authorization"].encode())]
     scope = {"type": "http", "path": "/analyze", "headers": headers, "client": HERE}
     asyncio.run(Gatekeeper(read_all, settings.server)(scope, receive, send))
     assert sent[0]["status"] == 408
@@ -145,7 +197,7 @@ def test_a_body_that_drips(monkeypatch: pytest.MonkeyPatch, settings: Settings) 
         while (await receive()).get("more_body"):
             pass
 
-    headers = [(b"authorization", AUTH["Authorization"].encode())]
+    headers = [(b"host", b"localhost"), (b"authorization", AUTH["Authorization"].encode())]
     scope = {"type": "http", "path": "/analyze", "headers": headers, "client": HERE}
     asyncio.run(asyncio.wait_for(Gatekeeper(read_all, settings.server)(scope, receive, send), 10))
     assert sent[0]["status"] == 408
@@ -171,7 +223,7 @@ def test_bodies_in_memory_have_a_limit_together(settings: Settings) -> None:
                 assert (b"retry-after", b"5") in message["headers"]
 
         gate = Gatekeeper(read_and_hold, server)
-        headers = [(b"authorization", AUTH["Authorization"].encode())]
+        headers = [(b"host", b"localhost"), (b"authorization", AUTH["Authorization"].encode())]
         scope = {"type": "http", "path": "/analyze", "headers": headers, "client": HERE}
         tasks = [asyncio.create_task(gate(scope, receive, send)) for _ in range(20)]
         while len(holding) + len(statuses) < len(tasks):

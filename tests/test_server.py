@@ -16,7 +16,7 @@ from qwen_shots.schemas import Evidence
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, BUNDLED, ROOT, shot
+from tests.helpers import AUTH, BUNDLED, LOCALHOST, ROOT, shot
 from tests.scripts.processes import wait_for
 
 
@@ -68,7 +68,9 @@ def test_metrics_count_what_clients_saw(client: TestClient) -> None:
 def test_any_number_of_attributes(settings: Settings, count: int) -> None:
     names = [f"attribute_{number}" for number in range(count)]
     changed = Settings.model_validate(settings.model_dump() | {"attributes": dict.fromkeys(names, "anything")})
-    with TestClient(create_app(changed, FakeEngine(names)), headers=AUTH, client=("127.0.0.1", 1)) as client:
+    with TestClient(
+        create_app(changed, FakeEngine(names)), base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 1)
+    ) as client:
         assert list(client.post("/analyze", json=shot(1)).json()["attributes"]) == names
 
 
@@ -79,7 +81,7 @@ def test_the_log_says_healthy_when_health_does(
     caplog.set_level("INFO")
     engine = FakeEngine(list(settings.attributes))
     engine.status = Status.DEGRADED  # one GPU is ready, the others load
-    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 1)):
+    with TestClient(create_app(settings, engine), base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 1)):
         time.sleep(0.2)
         assert "healthy" not in caplog.text
         engine.status = Status.HEALTHY

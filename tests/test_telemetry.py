@@ -29,7 +29,7 @@ from telemetry import Metrics
 from tests.engines import faulty
 from tests.engines.faulty import Plan
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, KEY, shot
+from tests.helpers import AUTH, KEY, LOCALHOST, shot
 
 HERE = ("127.0.0.1", 5000)
 Counts = dict[tuple[str, ...], float]
@@ -58,7 +58,7 @@ def test_counts_equal_what_clients_saw(settings: Settings) -> None:
         ("/nowhere", {}, AUTH),
     ]  # fmt: skip
     engine = FakeEngine(list(settings.attributes), fail)
-    with TestClient(create_app(settings, engine), client=HERE) as client:
+    with TestClient(create_app(settings, engine), base_url=LOCALHOST, client=HERE) as client:
         for _ in range(60):
             path, body, headers = chance.choice(bodies)
             answer = client.post(path, json=body, headers=headers)
@@ -94,7 +94,7 @@ def on_processes(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr("engines.replica.PROBE_SECONDS", 600)  # a probe is a look too
     monkeypatch.setattr("engines.worker.main", partial(faulty.main, plan))
     monkeypatch.setattr("engines.local.FIRST_RESTART_SECONDS", 0.05)
-    with TestClient(create_app(settings), client=HERE, headers=AUTH) as client:
+    with TestClient(create_app(settings), base_url=LOCALHOST, client=HERE, headers=AUTH) as client:
         while client.get("/health").status_code != 200:
             time.sleep(0.02)
         yield client

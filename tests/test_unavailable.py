@@ -15,7 +15,7 @@ from qwen_shots.errors import EngineLoading, EngineLost, NotANumber, QueueFull, 
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, assert_problem, shot
+from tests.helpers import AUTH, LOCALHOST, assert_problem, shot
 
 ERRORS = [
     (EngineLoading("the model is being loaded"), 503),
@@ -35,7 +35,7 @@ def client_whose_engine_says(settings: Settings, *errors: Exception | None) -> T
             raise error
 
     app = create_app(settings, FakeEngine(list(settings.attributes), answer))
-    return TestClient(app, headers=AUTH, client=("127.0.0.1", 5000))
+    return TestClient(app, base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 5000))
 
 
 @pytest.mark.parametrize(("error", "status"), ERRORS)
@@ -135,7 +135,7 @@ def test_a_shot_that_takes_too_long_costs_no_other(settings: Settings) -> None:
 
     engine = FakeEngine(list(settings.attributes), slow_once)
     app = create_app(settings, engine)
-    with TestClient(app, headers=AUTH, client=("127.0.0.1", 5000)) as client:
+    with TestClient(app, base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 5000)) as client:
         rows = client.post("/analyze_batch", json={"shots": [shot(1)]}).json()
         assert len(rows["results"]) == 1
         app.state.settings = of_one_second(settings)  # not before: the good shot may take as long as it does
@@ -171,7 +171,9 @@ def test_a_client_may_say_how_long_it_waits(
     headers: Any = [(b"Prefer", line.encode()) for line in lines]
     deadlines: list[float] = []
     engine = FakeEngine(list(settings.attributes), lambda shot: deadlines.append(shot.deadline))
-    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
+    with TestClient(
+        create_app(settings, engine), base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 5000)
+    ) as client:
         began = time.time()
         answer = client.post("/analyze_batch", json={"shots": [shot(1)]}, headers=headers)
         ended = time.time()
@@ -184,7 +186,9 @@ def test_a_client_may_say_how_long_it_waits(
 def test_who_waits_a_second_is_told_after_a_second(settings: Settings) -> None:
     engine = FakeEngine(list(settings.attributes))
     engine.delay = 3600
-    with TestClient(create_app(settings, engine), headers=AUTH, client=("127.0.0.1", 5000)) as client:
+    with TestClient(
+        create_app(settings, engine), base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 5000)
+    ) as client:
         answer = client.post("/analyze", json=shot(1), headers={"Prefer": "wait=1"})
     assert_problem(answer, 503, "1 s", "Prefer: wait")
     assert answer.headers["retry-after"] == "1"
@@ -234,7 +238,10 @@ async def post_and_leave(app: object, path: str, engine: FakeEngine) -> list[int
         if message["type"] == "http.response.start":
             statuses.append(int(str(message["status"])))
 
-    headers = [(b"content-type", b"application/json"), (b"authorization", AUTH["Authorization"].encode())]
+    headers = [
+        (b"host", b"localhost"), (b"content-type", b"application/json"),
+        (b"authorization", AUTH["Authorization"].encode()),
+    ]  # fmt: skip
     scope = {
         "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
         "headers": headers, "client": ("127.0.0.1", 5000), "server": ("127.0.0.1", 80), "scheme": "http",

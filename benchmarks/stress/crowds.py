@@ -59,7 +59,7 @@ async def _good(port: int, count: int) -> list[float]:
 
 async def _drip(port: int, number: int) -> None:
     """A byte a second: of the headers, or of the body; again when the server closes the connection."""
-    head = f"POST /analyze HTTP/1.1\r\nHost: here\r\n{KEY_LINE}{JSON_LINE}"
+    head = f"POST /analyze HTTP/1.1\r\nHost: localhost\r\n{KEY_LINE}{JSON_LINE}"
     begin = f"{head}Content-Length: 100000\r\n\r\n" if number % 2 else head + "X-Slow: "
     while True:
         with suppress(OSError):

@@ -43,7 +43,7 @@ def _flood(server: Target, *, chunked: bool) -> tuple[int, float]:
     piece = b"10000\r\n" + PIECE + b"\r\n" if chunked else PIECE
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         began = time.perf_counter()
-        connection.sendall(f"POST /analyze HTTP/1.1\r\nHost: here\r\n{JSON_LINE}{length}\r\n\r\n".encode())
+        connection.sendall(f"POST /analyze HTTP/1.1\r\nHost: localhost\r\n{JSON_LINE}{length}\r\n\r\n".encode())
         sender = threading.Thread(target=_send_on, args=(connection, piece))
         sender.start()
         answer = http.client.HTTPResponse(connection)

@@ -21,7 +21,7 @@ Make = Callable[[random.Random], bytes]
 WRONG_VALUES: tuple[Any, ...] = (
     None, True, -1, 1e308, 10**400, "", "x" * 5000, [], {}, [[]], {"a": {}}, [None] * 50, "\ud800", -0.0, 2**63,
 )  # fmt: skip
-HEAD = f"POST /analyze HTTP/1.1\r\nHost: here\r\n{KEY_LINE}{JSON_LINE}"
+HEAD = f"POST /analyze HTTP/1.1\r\nHost: localhost\r\n{KEY_LINE}{JSON_LINE}"
 
 
 def picture(chance: random.Random, kind: str = "JPEG") -> bytes:
@@ -49,7 +49,7 @@ def png(width: int, height: int, data: bytes, depth: int = 8, colour: int = 0) -
 
 
 def _with(lines: str, body: bytes = b"") -> bytes:
-    return f"POST /analyze HTTP/1.1\r\nHost: here\r\n{lines}\r\n".encode("latin-1") + body
+    return f"POST /analyze HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode("latin-1") + body
 
 
 def _changed(chance: random.Random) -> bytes:
@@ -89,11 +89,11 @@ KINDS: dict[str, Make] = {
     "random bytes": lambda c: c.randbytes(c.randrange(1, 2000)) + b"\r\n\r\n",
     "a TLS greeting": lambda c: b"\x16\x03\x01" + c.randbytes(200) + b"\r\n\r\n",
     "an empty request line": lambda _: b"\r\n \r\n\r\n",
-    "another version of HTTP": lambda c: f"GET / HTTP/{c.randrange(2, 99)}.7\r\nHost: here\r\n\r\n".encode(),
+    "another version of HTTP": lambda c: f"GET / HTTP/{c.randrange(2, 99)}.7\r\nHost: localhost\r\n\r\n".encode(),
     "a header without a colon": lambda _: _with("nonsense\r\n"),
     "a NUL in a header": lambda _: _with("X-A: a\0b\r\n"),
     "a header of 70 kB": lambda c: _with(f"X-A: {'a' * c.randrange(70_000, 90_000)}\r\n"),
-    "a path of 70 kB": lambda c: f"GET /{'a' * c.randrange(70_000, 90_000)} HTTP/1.1\r\nHost: here\r\n\r\n".encode(),
+    "a path of 70 kB": lambda c: f"GET /{'a' * c.randrange(70_000, 90_000)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
     "3,000 headers": lambda _: _with("".join(f"X-{n}: {'a' * 30}\r\n" for n in range(3000))),
     "a folded header": lambda _: _with("X-A: a\r\n b\r\n" + KEY_LINE + "Content-Length: 1\r\n", b"x"),
     "a negative length": lambda _: _with(KEY_LINE + "Content-Length: -5\r\n"),

@@ -35,7 +35,7 @@ class Answer:
 
 def post(path: str, body: bytes, lines: str = KEY_LINE + JSON_LINE) -> bytes:
     """A whole request."""
-    head = f"POST {path} HTTP/1.1\r\nHost: here\r\n{lines}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return head.encode("latin-1") + body
 
 

@@ -16,7 +16,7 @@ from security import TIMED_OUT
 from server import create_app
 from settings import Settings
 from tests.fakes import FakeEngine
-from tests.helpers import AUTH, shot
+from tests.helpers import AUTH, LOCALHOST, shot
 
 
 def test_openapi_describes_the_body_and_the_key(client: TestClient) -> None:
@@ -89,7 +89,7 @@ def test_the_examples_of_problems_are_what_the_server_says(client: TestClient, s
             raise error
 
         app = create_app(settings, FakeEngine(list(settings.attributes), fail))
-        with TestClient(app, headers=AUTH, client=("127.0.0.1", 5000)) as broken:
+        with TestClient(app, base_url=LOCALHOST, headers=AUTH, client=("127.0.0.1", 5000)) as broken:
             said.append(broken.post("/analyze", json=shot(1)))
     slow = str(TIMED_OUT)  # tests/test_security.py holds that one against the server
     assert {str(answer.status_code) for answer in said} == set(examples) - {slow}

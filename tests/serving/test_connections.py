@@ -71,7 +71,7 @@ def wait_until_closed(connection: socket.socket) -> None:
         pass
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET", b"GET /health HTTP/1.1\r\nHost: here\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET /health HTTP/1.1\r\nHost: localhost\r\n"])
 def test_headers_that_do_not_end(port: int, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.connections.PATIENCE_SECONDS", PATIENCE / 2)
     began = time.monotonic()
@@ -84,7 +84,7 @@ def test_headers_that_do_not_end(port: int, sent: bytes, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("patience")
 def test_headers_of_a_second_request_that_do_not_end(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.sendall(b"GET /health HT")
         wait_until_closed(connection)
@@ -119,7 +119,7 @@ def test_what_is_no_request_gets_a_problem_and_is_counted(port: int, sent: bytes
 def test_what_comes_behind_an_answer_is_no_request(port: int, caplog: pytest.LogCaptureFixture) -> None:
     """The client has its answer, so another one would be told to nobody."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"POST /analyze HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"POST /analyze HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 401")
         connection.sendall(b"no length\r\n")
         wait_until_closed(connection)
@@ -130,7 +130,7 @@ def test_what_comes_behind_an_answer_is_no_request(port: int, caplog: pytest.Log
 
 
 def test_who_still_sends_when_a_stop_runs_out_of_time_is_told_so(settings: Settings, engine: FakeEngine) -> None:
-    head = AUTH | JSON | {"Host": "here", "Content-Length": "9"}
+    head = AUTH | JSON | {"Host": "localhost", "Content-Length": "9"}
     begun = "".join(f"{line}\r\n" for line in ("POST /analyze HTTP/1.1", *map(": ".join, head.items()), ""))
     with (
         serving(settings, engine, drain_seconds=0.3) as (server, port),
