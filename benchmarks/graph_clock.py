@@ -14,6 +14,7 @@ WARM, ROUNDS = 3, 20
 def milliseconds_of(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     """Of what `work` launches, recorded as a CUDA graph and replayed."""
     graph = Recorder().record(work)
+    assert graph
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     for number in range(WARM + rounds):
         if number == WARM:

@@ -76,12 +76,12 @@ def _on_device(runner: ModelRunner, shots: Sequence[ShotPictures], device: str) 
 def _device_steps(backbone: Qwen2VL, batch: Prepared) -> dict[str, Callable[[], object]]:
     numbers = backbone.to_device(batch)
     content = batch.pixels.bytes.to(backbone.device)
-    pictures = backbone.see(batch, content)
+    pictures = backbone.see(batch, numbers, content)
     hidden = backbone.read(batch, numbers, pictures)
     told = backbone.tell(batch, hidden)
     return {
         "copy the pixels": lambda: batch.pixels.bytes.to(backbone.device, non_blocking=True),
-        "see: the vision tower": lambda: backbone.see(batch, content),
+        "see: the vision tower": lambda: backbone.see(batch, numbers, content),
         "read: the prompt and all questions": lambda: backbone.read(batch, numbers, pictures),
         "tell: the scores' chances": lambda: backbone.tell(batch, hidden),
         "write the captions": lambda: backbone.write(numbers, told.first),

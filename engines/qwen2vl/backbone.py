@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from engines.backbone import BackboneOutput
 from engines.base import ShotPictures
+from engines.qwen2vl import fused
 from engines.qwen2vl.captions import CaptionWriter
 from engines.qwen2vl.decoder import DecoderBatch, TextDecoder
 from engines.qwen2vl.graphs import Recorder
@@ -61,12 +62,14 @@ class Qwen2VL:
     ) -> None:
         self._questions = questions
         self._most_tokens = most_tokens
-        on_gpu = bool(loaded.model.get_input_embeddings().weight.is_cuda)
+        words = loaded.model.get_input_embeddings().weight
+        on_gpu = bool(words.is_cuda)
         self._preparer = Preparer(loaded.model, loaded.pictures, questions, max(1, most_tokens), pinned=on_gpu)
         self._tower = VisionTower(loaded.model.model.visual, loaded.pictures)
         self._decoder = TextDecoder(loaded.model)
         self._writer = CaptionWriter(self._decoder, most_tokens, stops)
-        self._recorder = Recorder() if on_gpu else None
+        # In float32 attention asks the host for lengths (`attention`), which can't be recorded.
+        self._recorder = Recorder() if on_gpu and words.dtype in fused.HALVES else None
         self._recordings = Recordings()
         self._longest = 0
         self._labels = torch.tensor([*questions.wholes, *questions.digits], device=self.device)
@@ -78,16 +81,18 @@ class Qwen2VL:
 
     def warm_up(self, tokens: int, longest: int) -> None:
         """Reserve and record what full batches would otherwise wait for."""
-        self._reserve(tokens)
         self._longest = longest
-        if self._recorder and self._most_tokens > 1:
-            self._writer.record(self._recorder, longest)
+        self._reserve(tokens)
 
     def _reserve(self, tokens: int) -> None:
-        self._decoder.reserve(tokens)
+        """Make the cache hold so many tokens. What is recorded reads it where it was, so that is forgotten first."""
         self._recordings.clear()
-        if self._recorder and self._writer.recorded:
-            self._writer.record(self._recorder, self._longest)
+        self._writer.forget()
+        try:
+            self._decoder.reserve(tokens)
+        finally:
+            if self._recorder and self._longest and self._most_tokens > 1:
+                self._writer.record(self._recorder, self._longest)
 
     def prepare(self, shots: Sequence[ShotPictures]) -> Prepared:
         """Everything that the host does for a batch."""
@@ -116,7 +121,7 @@ class Qwen2VL:
             half_read.set()  # a recording has no half; it takes as long as its captions, or less
             return recorded.numbers, told
         numbers = self.to_device(batch)
-        pictures = self.see(batch, batch.pixels.bytes)
+        pictures = self.see(batch, numbers, batch.pixels.bytes)
         return numbers, self.tell(batch, self.read(batch, numbers, pictures, half_read.set))
 
     @property
@@ -128,9 +133,9 @@ class Qwen2VL:
         """The batch's numbers, by name."""
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.numbers.items()}
 
-    def see(self, batch: Prepared, content: Tensor) -> Tensor:
+    def see(self, batch: Prepared, numbers: dict[str, Tensor], content: Tensor) -> Tensor:
         """Pictures to tokens, (tokens, width), in the sorted order of the batch's pixels."""
-        return self._tower.look(content, batch.pixels.groups)
+        return self._tower.look(content, batch.pixels.groups, numbers["patch_starts"], numbers["patch_grid"])
 
     def read(
         self,
@@ -162,14 +167,14 @@ class Qwen2VL:
             return None
         return self._recordings.find(batch.sizes[0], lambda: self._record(batch, recorder))
 
-    def _record(self, batch: Prepared, recorder: Recorder) -> Recorded:
+    def _record(self, batch: Prepared, recorder: Recorder) -> Recorded | None:
         numbers = self.to_device(batch)
         content = batch.pixels.bytes.to(self.device)
         told: list[Told] = []
         graph = recorder.record(
-            lambda: told.append(self.tell(batch, self.read(batch, numbers, self.see(batch, content))))
+            lambda: told.append(self.tell(batch, self.read(batch, numbers, self.see(batch, numbers, content))))
         )
-        return Recorded(numbers, content, told[-1], graph)
+        return Recorded(numbers, content, told[-1], graph) if graph else None
 
     def _chances(self, hidden: Tensor) -> Tensor:
         """Of the labels, among the whole vocabulary: float32 (rows, labels)."""

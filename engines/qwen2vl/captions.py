@@ -74,11 +74,6 @@ class CaptionWriter:
         self._graphs: dict[int, tuple[State, torch.cuda.CUDAGraph]] = {}
 
     @property
-    def recorded(self) -> bool:
-        """Whether the steps are replayed."""
-        return bool(self._graphs)
-
-    @property
     def _spare(self) -> int:
         return int(self._decoder.cache.shape[1]) - 1
 
@@ -88,13 +83,23 @@ class CaptionWriter:
         Args:
             recorder: whose memory they share.
             longest: tokens that the cache holds of one row, mostly; attention is cut into parts by it.
+
+        Where a step can't be recorded, none is, and they are launched one by one.
         """
         self._longest = longest
-        self._graphs.clear()
+        self.forget()
         for rows in reversed(GRAPH_ROWS):
             state = self._make_state(rows)
             self._empty(state)
-            self._graphs[rows] = state, recorder.record(partial(self._step, state))
+            graph = recorder.record(partial(self._step, state))
+            if graph is None:
+                self.forget()
+                return
+            self._graphs[rows] = state, graph
+
+    def forget(self) -> None:
+        """Forget the recorded steps, as when the cache is about to move: they read it where it was."""
+        self._graphs.clear()
 
     def write(self, first: Tensor, positions: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
         """Write a caption for each row.

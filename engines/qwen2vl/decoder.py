@@ -116,11 +116,20 @@ class TextDecoder:
         self.cache = self._words.new_zeros(len(self._layers), 1, 2, config.num_key_value_heads, width)
 
     def reserve(self, tokens: int) -> None:
-        """Make the cache hold so many tokens. What it held is lost."""
-        if tokens >= self.cache.shape[1]:
-            layers, _, *rest = self.cache.shape
-            self.cache = self._words.new_zeros(0)  # first, so that both need not fit
+        """Make the cache hold so many tokens. What it held is lost.
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for them; the cache is as large as it was.
+        """
+        layers, places, *rest = self.cache.shape
+        if tokens < places:
+            return
+        self.cache = self._words.new_zeros(layers, 1, *rest)  # first, so that both need not fit
+        try:
             self.cache = self._words.new_zeros(layers, tokens + 1, *rest)
+        except torch.OutOfMemoryError:
+            self.cache = self._words.new_zeros(layers, places, *rest)
+            raise
 
     @property
     def device(self) -> torch.device:

@@ -36,7 +36,8 @@ class Prepared:
     Attributes:
         sizes: of each shot.
         layout: which token stands where.
-        numbers: the layout's arrays as tensors, by name, and "token_order" of the pixels.
+        numbers: the layout's arrays as tensors, by name, and those of the pixels: "token_order", "patch_starts",
+            "patch_grid".
         pixels: the pictures.
     """
 
@@ -97,7 +98,11 @@ class Preparer:
         }
         pictures = [picture for shot in shots for picture in shot.pictures]
         pixels = gather_pixels(pictures, self._spec, pinned=self._pinned)
-        numbers["token_order"] = pixels.token_order
+        numbers |= {
+            "token_order": pixels.token_order,
+            "patch_starts": pixels.starts,
+            "patch_grid": pixels.grid,
+        }
         if self._pinned:
             numbers = {name: tensor.pin_memory() for name, tensor in numbers.items()}
         return Prepared(sizes, layout, numbers, pixels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Sizes whose reading stays recorded. A film has one.
 MOST_RECORDED = 4
 MOST_MET = 1024
+# Sizes that could not be recorded, until nothing is any more.
+MOST_FAILED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """Reading one shot of certain sizes.
+
+    A graph keeps no tensor alive. What its kernels read is made in the graph, is one of these, or belongs to the model:
+    its weights and its cache.
 
     Attributes:
         numbers: its layout on the device.
@@ -55,28 +60,54 @@ class Recorded:
 
 
 class Recordings:
-    """Those of the sizes met last; made when sizes are met for the second time."""
+    """The recordings of the sizes met last.
+
+    One is made when its sizes are met for the second time. Once it has given way to others, it is made again at the
+    4th, 8th, 16th meeting and so on: more sizes in turn than are kept would otherwise be recorded for ever. Sizes that
+    can't be recorded are not tried again, and after `MOST_FAILED` of them nothing is recorded.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Sizes, Recorded] = OrderedDict()
-        self._met: set[Sizes] = set()
+        self._met: Counter[Sizes] = Counter()
+        self._failed: set[Sizes] = set()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def find(self, sizes: Sizes, make: Callable[[], Recorded]) -> Recorded | None:
-        """The recording for a shot of these sizes; None when they are new."""
-        if sizes in self._kept:
-            self._kept.move_to_end(sizes)
-        elif sizes in self._met:
-            self._kept[sizes] = make()
-            if len(self._kept) > MOST_RECORDED:
-                self._kept.popitem(last=False)
+    def find(self, sizes: Sizes, make: Callable[[], Recorded | None]) -> Recorded | None:
+        """Find the recording for a shot of these sizes, or make it.
+
+        Args:
+            sizes: of the shot's pictures.
+            make: records the reading; None where that can't be done.
+
+        Returns:
+            None where the shot has to be read without one.
+        """
         if len(self._met) >= MOST_MET:
             self._met.clear()
-        self._met.add(sizes)
+        self._met[sizes] += 1
+        if sizes in self._kept:
+            self._kept.move_to_end(sizes)
+        elif self._is_due(sizes):
+            self._keep(sizes, make())
         return self._kept.get(sizes)
 
+    def _is_due(self, sizes: Sizes) -> bool:
+        times = self._met[sizes]
+        is_power_of_two = times & (times - 1) == 0
+        return times > 1 and is_power_of_two and sizes not in self._failed and len(self._failed) < MOST_FAILED
+
+    def _keep(self, sizes: Sizes, made: Recorded | None) -> None:
+        if made is None:
+            self._failed.add(sizes)
+            return
+        self._kept[sizes] = made
+        if len(self._kept) > MOST_RECORDED:
+            self._kept.popitem(last=False)
+
     def clear(self) -> None:
-        """Forget all, as when the cache has moved."""
+        """Forget all, as when the cache is about to move."""
         self._kept.clear()
+        self._met.clear()

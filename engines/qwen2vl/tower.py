@@ -6,7 +6,7 @@ chunks that keep its inner tensors small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engines.base import Picture
 from engines.qwen2vl import fused, linear
@@ -61,11 +62,15 @@ class Pixels:
         bytes: uint8, all pictures one behind the other.
         groups: how many there are of each size, in that order.
         token_order: which token, counted in the pictures' first order, each token in the sorted order is.
+        starts: int32 (pictures + 1,): where each picture's patches begin, and the end of the last one's.
+        grid: int32 (patches, 2): row and column of each patch in its picture.
     """
 
     bytes: Tensor
     groups: tuple[Group, ...]
     token_order: Tensor
+    starts: Tensor
+    grid: Tensor
 
 
 def gather_pixels(pictures: Sequence[Picture], spec: PictureSpec, *, pinned: bool) -> Pixels:
@@ -85,7 +90,26 @@ def gather_pixels(pictures: Sequence[Picture], spec: PictureSpec, *, pinned: boo
     torch.cat([_flat(pictures[place]) for place in order], out=joined)
     counted = {size: sizes.count(size) for size in sorted(set(sizes))}
     groups = tuple(Group(*size, count) for size, count in counted.items())
-    return Pixels(joined, groups, torch.from_numpy(np.concatenate(tokens)))
+    grids = [np.tile(_grid(group.rows, group.columns, spec.merge), (group.count, 1)) for group in groups]
+    return Pixels(
+        bytes=joined,
+        groups=groups,
+        token_order=torch.from_numpy(np.concatenate(tokens)),
+        starts=_cumulated([group.patches for group in groups for _ in range(group.count)]),
+        grid=torch.from_numpy(np.concatenate(grids)),
+    )
+
+
+def _cumulated(lengths: Sequence[int]) -> Tensor:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+
+
+# A film has one size of picture.
+@lru_cache(maxsize=64)
+def _grid(rows: int, columns: int, merge: int) -> NDArray[np.int32]:
+    """Row and column of a picture's patches, (patches, 2), in the order of `VisionTower`'s patches."""
+    tiles = np.indices((rows, columns), np.int32).reshape(2, rows // merge, merge, columns // merge, merge)
+    return np.ascontiguousarray(tiles.transpose(1, 3, 2, 4, 0).reshape(-1, 2))
 
 
 def _flat(picture: Picture) -> Tensor:
@@ -100,14 +124,33 @@ def _fitting(groups: Sequence[Group]) -> Iterator[Group]:
             yield Group(group.rows, group.columns, min(most, group.count - first))
 
 
+def _chunked(pieces: Iterable[Group]) -> Iterator[list[Group]]:
+    """The pieces in chunks of at most `CHUNK_PATCHES` patches."""
+    chunk: list[Group] = []
+    room = CHUNK_PATCHES
+    for piece in pieces:
+        if chunk and room < piece.count * piece.patches:
+            yield chunk
+            chunk, room = [], CHUNK_PATCHES
+        chunk.append(piece)
+        room -= piece.count * piece.patches
+    yield chunk
+
+
 def _sums_of_biases(blocks: Any) -> Tensor:
     """The biases that each norm finds in the residual stream, float32 (norms, width): they are added there at once."""
     biases = [layer.bias.detach().float() for block in blocks for layer in (block.attn.proj, block.mlp.fc2)]
     return torch.stack([torch.zeros_like(biases[0]), *biases]).cumsum(dim=0)
 
 
-def _columns(chunk: Sequence[tuple[Tensor, Group]]) -> tuple[list[Tensor], list[Group]]:
-    return [part for part, _ in chunk], [group for _, group in chunk]
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Pictures that go through the tower together; attributes as of `Pixels`, but `parts`: the pixels, by group."""
+
+    parts: list[Tensor]
+    groups: list[Group]
+    starts: Tensor
+    grid: Tensor
 
 
 class VisionTower:
@@ -127,48 +170,45 @@ class VisionTower:
         self._embedding = PatchEmbedding(kernel.detach().sum(dim=2, dtype=torch.float32), spec, self._dtype)
         self._heads = visual.blocks[0].attn.num_heads
         self._shifts = _sums_of_biases(visual.blocks)
-        # Kept on the device: a copy would wait, and can't be recorded in a CUDA graph.
-        self._angles = lru_cache(maxsize=64)(self._find_angles)
-        self._starts = lru_cache(maxsize=64)(self._find_starts)
+        width = len(visual.blocks[0].norm1.weight) // self._heads // 2
+        speed = THETA ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
+        self._speed = speed.to(self._device)
 
-    def look(self, content: Tensor, groups: Sequence[Group]) -> Tensor:
-        """Look at pictures.
+    def look(self, content: Tensor, groups: Sequence[Group], starts: Tensor, grid: Tensor) -> Tensor:
+        """Look at pictures. Reads its arguments and the weights alone, so a CUDA graph of it needs no other tensor.
 
         Args:
             content: `Pixels.bytes`.
             groups: `Pixels.groups`.
+            starts: `Pixels.starts`, on the device.
+            grid: `Pixels.grid`, on the device.
 
         Returns:
             Tokens of all pictures, in their sorted order, of shape (tokens, width of the text side).
         """
         content = content.to(self._device, non_blocking=True)
-        return torch.cat([self._look(*chunk) for chunk in self._chunks(content, groups)])
+        return torch.cat([self._look(chunk) for chunk in self._chunks(content, groups, starts, grid)])
 
-    def _chunks(self, content: Tensor, groups: Sequence[Group]) -> Iterator[tuple[list[Tensor], list[Group]]]:
-        """Pixels and sizes, some pictures at a time."""
-        pieces = list(_fitting(groups))
-        parts = content.split([piece.count * piece.patches * 3 * self._spec.patch**2 for piece in pieces])
-        chunk: list[tuple[Tensor, Group]] = []
-        room = CHUNK_PATCHES
-        for part, piece in zip(parts, pieces, strict=True):
-            if chunk and room < piece.count * piece.patches:
-                yield _columns(chunk)
-                chunk, room = [], CHUNK_PATCHES
-            chunk.append((part, piece))
-            room -= piece.count * piece.patches
-        yield _columns(chunk)
+    def _chunks(self, content: Tensor, groups: Sequence[Group], starts: Tensor, grid: Tensor) -> Iterator[Chunk]:
+        """Some pictures at a time."""
+        first, last = 0, 0
+        for pieces in _chunked(_fitting(groups)):
+            sizes = [piece.count * piece.patches for piece in pieces]
+            count, patches = sum(piece.count for piece in pieces), sum(sizes)
+            values = 3 * self._spec.patch**2
+            yield Chunk(
+                parts=list(content[values * first : values * (first + patches)].split([values * n for n in sizes])),
+                groups=pieces,
+                starts=starts[last : last + count + 1] - first,
+                grid=grid[first : first + patches],
+            )
+            first, last = first + patches, last + count
 
-    def _look(self, parts: list[Tensor], sizes: list[Group]) -> Tensor:
+    def _look(self, chunk: Chunk) -> Tensor:
         """Tokens of one chunk."""
-        patches = torch.cat([self._cut(part, size) for part, size in zip(parts, sizes, strict=True)])
-        angles = [self._angles(size.rows, size.columns) for size in sizes]
-        cos, sin = (
-            torch.cat([each[k].repeat(size.count, 1) for each, size in zip(angles, sizes, strict=True)])
-            for k in range(2)
-        )
-        lengths = [size.patches for size in sizes for _ in range(size.count)]
-        starts = self._starts(tuple(lengths))
-        return self._encode(patches, (cos, sin), Spans(starts, max(lengths)))
+        patches = torch.cat([self._cut(part, group) for part, group in zip(chunk.parts, chunk.groups, strict=True)])
+        longest = max(group.patches for group in chunk.groups)
+        return self._encode(patches, self._angles(chunk.grid), Spans(chunk.starts, longest))
 
     def _cut(self, content: Tensor, size: Group) -> Tensor:
         """Pixels of pictures of one size to patches, uint8 of shape (patches, 3, patch, patch).
@@ -196,20 +236,11 @@ class VisionTower:
         tokens: Tensor = merger.mlp(normed.view(-1, merger.hidden_size))
         return tokens
 
-    def _find_starts(self, lengths: tuple[int, ...]) -> Tensor:
-        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self._device)
-
-    def _find_angles(self, rows: int, columns: int) -> Angles:
-        """Cosines and sines for a picture's patches, float32 of shape (patches, head width / 2).
+    def _angles(self, grid: Tensor) -> Angles:
+        """Cosines and sines of patches, float32 of shape (patches, head width / 2).
 
         A quarter of a head's width turns with the row and another with the column, as in Qwen2-VL (Wang et al. 2024,
         arXiv 2409.12191).
         """
-        merge = self._spec.merge
-        width = len(self._visual.blocks[0].norm1.weight) // self._heads // 2
-        speed = THETA ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
-        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        place = torch.stack([row, column]).view(2, rows // merge, merge, columns // merge, merge)
-        place = place.transpose(2, 3).reshape(2, -1)
-        angles = torch.cat([place[0, :, None] * speed, place[1, :, None] * speed], dim=1).to(self._device)
+        angles = (grid[:, :, None] * self._speed).flatten(1)
         return angles.cos(), angles.sin()

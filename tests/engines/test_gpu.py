@@ -14,7 +14,6 @@ import model_loader
 from benchmarks import shapes
 from benchmarks.attention.cases import Heads, make_case
 from engines.base import ShotPictures, ShotReading
-from engines.budget import find_room
 from engines.qwen2vl import fused, linear
 from engines.qwen2vl.attention import attend, attend_one, attend_pictures
 from engines.qwen2vl.backbone import Qwen2VL
@@ -26,7 +25,7 @@ from engines.qwen2vl.spans import Spans
 from engines.runner import ModelRunner
 from engines.stations import Answer, Job, pass_through
 from settings import Settings
-from tests.helpers import scene
+from tests.engines.mixed_on_gpu import difference, load, pictures, plain_runner, play, warm_runner
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 
@@ -193,33 +192,64 @@ def test_a_layer_is_recorded_and_replayed() -> None:
     at_once = linear.linear_quick_gelu(x, weight, bias)
     told: list[torch.Tensor] = []
     graph = Recorder().record(lambda: told.append(linear.linear_quick_gelu(x, weight, bias)))
+    assert graph
     x.mul_(-1)
     graph.replay()
     assert not torch.equal(told[-1], at_once)
     torch.testing.assert_close(told[-1], linear.linear_quick_gelu(x, weight, bias))
 
 
+def test_what_can_not_be_recorded_leaves_the_gpu_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    recorder, stream = Recorder(), torch.cuda.current_stream()
+    assert recorder.record(lambda: torch.ones(1000, device="cuda").sum().item()) is None  # the host would have to wait
+    assert "a CUDA graph could not be recorded" in caplog.text
+    assert torch.cuda.current_stream() == stream
+    free = torch.cuda.mem_get_info()[0]
+    large = torch.ones(2**28, dtype=torch.uint8, device="cuda")
+    assert int(large.sum(dtype=torch.int64)) == 2**28
+    del large
+    torch.cuda.empty_cache()
+    assert torch.cuda.mem_get_info()[0] >= free
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(2**50, dtype=torch.uint8, device="cuda")
+    test_a_layer_is_recorded_and_replayed()
+    y, told = torch.ones(4, device="cuda"), list[torch.Tensor]()
+    graph = recorder.record(lambda: told.append(y * 2))
+    assert graph
+    y.fill_(21)
+    graph.replay()
+    assert told[-1].tolist() == [42.0] * 4
+
+
 @pytest.fixture(scope="module")
 def gpu_settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"model": settings.model.model_copy(update={"device": "cuda"})})
+    return changed(settings, device="cuda")
 
 
 @pytest.fixture(scope="module")
-def warm(gpu_settings: Settings) -> tuple[ModelRunner, int, model_loader.PictureSpec]:
-    """As the engine process has it: half precision, graphs, a full cache; and its budget."""
-    model = gpu_settings.model
-    folder = model_loader.find_files(model.name)
-    loaded = model_loader.load(model, folder, model_loader.make_plan(model, folder))
+def half_loaded(gpu_settings: Settings) -> model_loader.LoadedModel:
+    loaded = load(gpu_settings)
     assert loaded.dtype is torch.bfloat16
-    runner = ModelRunner(loaded, gpu_settings.attributes, model.max_caption_tokens)
-    room = find_room(loaded, runner, model.max_frame_tokens)
-    runner.look([pictures(0, 1)])
-    runner.backbone.warm_up(room.batch_tokens, room.longest_shot)
-    return runner, room.batch_tokens, loaded.pictures
+    return loaded
 
 
-def pictures(seed: int, count: int = 3, rows: int = 4, columns: int = 7) -> ShotPictures:
-    return ShotPictures(tuple(scene(seed + n, 28 * rows, 28 * columns) for n in range(count)))
+@pytest.fixture(scope="module")
+def warm(
+    gpu_settings: Settings, half_loaded: model_loader.LoadedModel
+) -> tuple[ModelRunner, int, model_loader.PictureSpec]:
+    """As the engine process has it: half precision, graphs, a full cache; and its budget."""
+    return *warm_runner(half_loaded, gpu_settings), half_loaded.pictures
+
+
+@pytest.fixture(scope="module")
+def exact(settings: Settings) -> ModelRunner:
+    """The same model in float32 on the CPU."""
+    loaded = load(changed(settings, device="cpu", dtype="float32"))
+    return ModelRunner(loaded, settings.attributes, settings.model.max_caption_tokens)
+
+
+def changed(settings: Settings, **model: str) -> Settings:
+    return settings.model_copy(update={"model": settings.model.model_copy(update=model)})
 
 
 def look(runner: ModelRunner, *shots: ShotPictures) -> list[ShotReading]:
@@ -235,19 +265,50 @@ def apart(one: ShotReading, other: ShotReading) -> float:
 
 
 def test_half_precision_on_the_gpu_answers_as_float32_on_the_cpu(
-    warm: tuple[ModelRunner, int, model_loader.PictureSpec], settings: Settings
+    warm: tuple[ModelRunner, int, model_loader.PictureSpec], exact: ModelRunner
 ) -> None:
     runner = warm[0]
-    cpu = settings.model.model_copy(update={"device": "cpu", "dtype": "float32"})
-    folder = model_loader.find_files(cpu.name)
-    exact = ModelRunner(
-        model_loader.load(cpu, folder, model_loader.make_plan(cpu, folder)),
-        settings.attributes,
-        cpu.max_caption_tokens,
-    )
     shots = [pictures(10 * n, 1 + n % 3, 5, 4 + n) for n in range(8)]
     for fast, slow in zip(look(runner, *shots), look(exact, *shots), strict=True):
         assert apart(fast, slow) < 0.02
+
+
+def test_float32_starts_and_answers_as_the_cpu(settings: Settings, exact: ModelRunner) -> None:
+    """What GPUs without bfloat16 get by default: through the engine's whole warm-up, then 200 shots."""
+    full = changed(settings, device="cuda", dtype="float32")
+    runner, _ = warm_runner(load(full), full)
+    shots = [pictures(1000 + 3 * n, 1 + n % 3, 2 + n % 5, 2 + n % 7) for n in range(200)]
+    batches = [[shot] for shot in shots[:40]] + [shots[first : first + 32] for first in range(40, 200, 32)]
+    for batch in batches:
+        assert difference(runner.look(batch), exact.look(batch)) < 1e-3
+
+
+def test_a_recording_answers_as_before_after_120_other_batches(
+    warm: tuple[ModelRunner, int, model_loader.PictureSpec],
+) -> None:
+    """Their memory is taken and given back meanwhile: what a recording reads must be its own."""
+    runner, shot = warm[0], pictures(5, 3, 6, 9)
+    plain = look(runner, shot)
+    for _ in range(3):
+        recorded = look(runner, shot)
+    assert difference(recorded, plain) < 0.02
+    taken: list[torch.Tensor] = []  # of what was evicted, and some of it given back
+    for number in range(120):
+        look(runner, *(pictures(31 * number + n, 1, 2, 2) for n in range(2 + number % 75)))
+        look(runner, *(pictures(number + n, 1, 1 + number % 9, 1 + number // 9) for n in range(2)))
+        taken += [torch.randint(2**30, (64,), device="cuda") for _ in range(8)]
+        if number % 3 == 0:
+            taken.clear()
+        assert look(runner, shot) == recorded
+
+
+def test_mixed_shots_and_batches_answer_as_the_plain_path(
+    warm: tuple[ModelRunner, int, model_loader.PictureSpec],
+    half_loaded: model_loader.LoadedModel,
+    gpu_settings: Settings,
+) -> None:
+    tally = play(warm[0], plain_runner(half_loaded, gpu_settings), 20)
+    assert tally.good, tally
 
 
 def test_alone_recorded_and_in_a_batch(warm: tuple[ModelRunner, int, model_loader.PictureSpec]) -> None:
@@ -260,7 +321,7 @@ def test_alone_recorded_and_in_a_batch(warm: tuple[ModelRunner, int, model_loade
     assert all(apart(one, other) < 0.02 for one, other in zip(alone, together, strict=False))
     # Roundings may part two captions, but not all of them.
     assert any(one.caption == other.caption for one, other in zip(alone, together, strict=False))
-    assert len(backbone._recordings) == 1
+    assert tuple((168, 224) for _ in range(3)) in backbone._recordings._kept
 
 
 def test_batches_one_behind_the_other_answer_as_each_by_itself(

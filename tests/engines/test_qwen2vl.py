@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from engines.qwen2vl import fused
 from engines.qwen2vl.attention import attend
 from engines.qwen2vl.layout import ShotLayout, lay_out_batch, lay_out_shot
-from engines.qwen2vl.recordings import Recorded, Recordings
 from engines.qwen2vl.spans import Spans
-from engines.qwen2vl.tower import CHUNK_PATCHES, Group, _fitting
+from engines.qwen2vl.tower import CHUNK_PATCHES, Group, _chunked, _fitting
 
 IMAGE = 9
 CUE = [50, 51]
@@ -103,27 +102,9 @@ def test_no_group_is_too_large_for_a_chunk(counts: list[int]) -> None:
     parts = list(_fitting(groups))
     for group in groups:
         assert sum(part.count for part in parts if part.rows == group.rows) == group.count
-    assert all(part.patches * part.count <= CHUNK_PATCHES for part in parts)
-
-
-def test_a_shot_is_recorded_when_its_sizes_come_again() -> None:
-    made = []
-
-    def make() -> Recorded:
-        made.append(Recorded({}, torch.empty(0), None, None))  # type: ignore[arg-type]
-        return made[-1]
-
-    recordings = Recordings()
-    assert recordings.find(((28, 28),), make) is None
-    assert recordings.find(((28, 28),), make) is made[0]
-    assert recordings.find(((28, 28),), make) is made[0]
-    for side in range(1, 6):
-        recordings.find(((side, side),), make)
-        recordings.find(((side, side),), make)
-    assert len(recordings) == 4
-    assert recordings.find(((28, 28),), make) is made[-1], "the oldest gave way, and is made again"
-    recordings.clear()
-    assert len(recordings) == 0
+    chunks = list(_chunked(parts))
+    assert [part for chunk in chunks for part in chunk] == parts
+    assert all(sum(part.patches * part.count for part in chunk) <= CHUNK_PATCHES for chunk in chunks)
 
 
 @pytest.mark.parametrize("rows", [1, 5])

@@ -110,8 +110,9 @@ def test_more_is_asked_for_once_when_half_of_the_text_is_read(runner: ModelRunne
     happened: list[str] = []
     ran = backbone.run(batch, lambda: happened.append("asked"))
     with torch.inference_mode():
-        seen = backbone.see(batch, batch.pixels.bytes)
-        hidden = backbone.read(batch, backbone.to_device(batch), seen, lambda: happened.append("half read"))
+        numbers = backbone.to_device(batch)
+        seen = backbone.see(batch, numbers, batch.pixels.bytes)
+        hidden = backbone.read(batch, numbers, seen, lambda: happened.append("half read"))
         told = backbone.tell(batch, hidden)
     assert happened == ["asked", "half read"]
     assert torch.equal(told.first, ran.tokens[:, 0])
