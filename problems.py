@@ -29,6 +29,12 @@ class UnsupportedMediaType(QwenShotsError):
     title = "The body must be JSON"
 
 
+class UnsupportedCoding(UnsupportedMediaType):
+    """The body is compressed (RFC 9110, section 15.5.16)."""
+
+    title = "The body must not be compressed"
+
+
 STATUS_OF: Mapping[type[QwenShotsError], int] = {
     InvalidInput: 422,
     UnsupportedMediaType: 415,
@@ -69,8 +75,15 @@ def problem(
 def problem_of(scope: Mapping[str, Any], error: QwenShotsError) -> JSONResponse:
     """The problem body of one of this project's errors; the nearest listed ancestor gives the status."""
     status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else None
-    return problem(scope, status=status, slug=error.slug, title=error.title, detail=error.detail, headers=headers)
+    return problem(
+        scope, status=status, slug=error.slug, title=error.title, detail=error.detail, headers=_headers_of(error)
+    )
+
+
+def _headers_of(error: QwenShotsError) -> dict[str, str]:
+    if isinstance(error, Unavailable):
+        return {"Retry-After": str(error.retry_after)}
+    return {"Accept-Encoding": "identity"} if isinstance(error, UnsupportedCoding) else {}
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -30,7 +30,7 @@ from serving.api_docs import (
     json_body,
     problem_responses,
 )
-from serving.intake import Patience, accept, in_time, patience, read_json, while_connected
+from serving.intake import Patience, accept, in_time, patience, read_batch, read_shot, while_connected
 from serving.loading import until_loaded
 from serving.request_log import RequestLog
 from serving.wire import parse_batch, parse_shot, shot_id_of
@@ -113,7 +113,8 @@ async def _watch_loading(app: FastAPI) -> None:
             signal.raise_signal(signal.SIGTERM)
 
 
-Body = Annotated[Any, Depends(read_json)]
+ShotBody = Annotated[Any, Depends(read_shot)]
+BatchBody = Annotated[Any, Depends(read_batch)]
 Patient = Annotated[Patience, Depends(patience)]
 
 
@@ -146,7 +147,7 @@ def _add_routes(app: FastAPI) -> None:
         openapi_extra=json_body("Shot", EXAMPLE_SHOT),
         dependencies=[Depends(accept)],
     )
-    async def analyze(request: Request, body: Body, patience: Patient, *, explain: Explain = False) -> Analysis:
+    async def analyze(request: Request, body: ShotBody, patience: Patient, *, explain: Explain = False) -> Analysis:
         """One shot in, one analysis out."""
         return await while_connected(request, _analyze(app, body, patience, explain=explain))
 
@@ -160,7 +161,7 @@ def _add_routes(app: FastAPI) -> None:
         dependencies=[Depends(accept)],
     )
     async def analyze_batch(
-        request: Request, body: Body, patience: Patient, *, explain: Explain = False
+        request: Request, body: BatchBody, patience: Patient, *, explain: Explain = False
     ) -> BatchAnalysis:
         """Several shots in; those that worked and those that did not out. One bad shot costs no other."""
         shots = parse_batch(body, app.state.settings.processing.max_batch_size)
@@ -192,7 +193,9 @@ async def _analyze(app: FastAPI, value: Any, patience: Patience, *, explain: boo
     except QwenShotsError as error:
         metrics.shot(error.slug)
         raise
-    except Exception:
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
         # Whatever it was, it must not cost the other shots of a batch.
         log.exception("unexpected error with a shot")
         metrics.shot(ShotFailed.slug)
@@ -211,13 +214,18 @@ async def _analyze_all(app: FastAPI, shots: Sequence[Any], patience: Patience, *
     outcomes = await asyncio.gather(
         *(_analyze(app, shot, patience, explain=explain) for shot in shots), return_exceptions=True
     )
-    errors = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, QwenShotsError)}
+    errors = {index: _error(outcome) for index, outcome in enumerate(outcomes) if not isinstance(outcome, Analysis)}
     if len(errors) == len(shots) and all(isinstance(error, Unavailable) for error in errors.values()):
         raise errors[0]
     return BatchAnalysis(
         results=[outcome for outcome in outcomes if isinstance(outcome, Analysis)],
         errors=[_row(index, shot_id_of(shots[index]), error) for index, error in errors.items()],
     )
+
+
+def _error(outcome: BaseException) -> QwenShotsError:
+    """What is told of a shot without an analysis: one that was cancelled, say, must not be left out."""
+    return outcome if isinstance(outcome, QwenShotsError) else ShotFailed("the work on it was cancelled")
 
 
 def _row(index: int, shot_id: int | str | None, error: QwenShotsError) -> BatchError:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Header, Request, Response
-from starlette.datastructures import State
+from starlette.datastructures import Headers, State
 from starlette.requests import ClientDisconnect
 
 from engines.base import Engine, Status
-from problems import UnsupportedMediaType
-from qwen_shots.errors import Draining, EngineLoading, QueueFull, TooSlow
-from serving.wire import parse_json
+from problems import UnsupportedCoding, UnsupportedMediaType
+from qwen_shots.errors import Draining, EngineLoading, QueueFull, ShotFailed, TooSlow
+from serving.json_body import JsonReader
 
 Answer = TypeVar("Answer")
 
@@ -23,26 +23,47 @@ MAX_DIGITS = 9  # of seconds that are read as a number at all
 STOPPING = "the server is being stopped; send the shot to another or later"
 
 
-async def read_json(request: Request) -> Any:
-    """The decoded body. Big bodies are decoded on a thread, so that /health answers meanwhile.
+async def read_shot(request: Request) -> Any:
+    """The decoded body of a request with one shot. Errors as for `read_batch`."""
+    return await _read_json(request, is_batch=False)
+
+
+async def read_batch(request: Request) -> Any:
+    """The decoded body of a request with several shots.
 
     Raises:
-        UnsupportedMediaType: it is not declared as JSON.
-        InvalidInput: it is not JSON.
+        UnsupportedMediaType: it is not declared as JSON, or it is compressed.
+        InvalidInput: it is not JSON, or holds more than a request may; so far as that is known before it is all in.
         Draining: the server is being stopped and `server.drain_timeout` was over before the body was in.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaType("send the body as JSON, with the header Content-Type: application/json")
+    return await _read_json(request, is_batch=True)
+
+
+async def _read_json(request: Request, *, is_batch: bool) -> Any:
+    _check_media_type(request.headers)
     state = request.app.state
+    reader = JsonReader(state.settings.processing.max_batch_size, is_batch=is_batch)
     state.arriving += 1
     try:
         with state.metrics.stage("receive"):
-            body = await _before(state.out_of_time.wait(), request.body(), Draining(STOPPING))
+            await _before(state.out_of_time.wait(), _receive(request, reader), Draining(STOPPING))
         with state.metrics.stage("parse"):
-            return await asyncio.to_thread(parse_json, body)
+            return await asyncio.to_thread(reader.finish)  # copies pictures
     finally:
         state.arriving -= 1
+
+
+async def _receive(request: Request, reader: JsonReader) -> None:
+    async for piece in request.stream():
+        reader.feed(piece)
+
+
+def _check_media_type(headers: Headers) -> None:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType("send the body as JSON, with the header Content-Type: application/json")
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedCoding("send the body without Content-Encoding; pictures are compressed already")
 
 
 async def accept(request: Request) -> AsyncIterator[None]:
@@ -140,6 +161,8 @@ async def _before(end: Coroutine[Any, Any, Any], work: Coroutine[Any, Any, Answe
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise error
+        if working.cancelled():  # by another than us, who would have been told above
+            raise ShotFailed("the work on it was cancelled; the server's log may say why")
         return working.result()
     finally:
         for task in tasks:

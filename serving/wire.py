@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jiter
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from qwen_shots.errors import InvalidInput, InvalidShot
 from qwen_shots.schemas import AudioFeatures, Shot, ShotId
+from serving.json_body import JsonReader, too_many_shots
+from settings import ProcessingSettings
 
 KNOWN_FIELDS = frozenset({*Shot.model_fields, *AudioFeatures.model_fields})
 MAX_ERRORS_TOLD = 5
@@ -29,19 +30,15 @@ WORDS = {
 }
 
 
-def parse_json(body: bytes) -> Any:
-    """Decode a JSON body.
+def parse_json(body: bytes, max_shots: int = ProcessingSettings().max_batch_size) -> Any:
+    """Decode a JSON body that is there as a whole; see `JsonReader`.
 
     Raises:
-        InvalidInput: it is not JSON, or a name stands twice in an object.
+        InvalidInput: it is not JSON, exceeds a limit, or an object in it holds a name twice.
     """
-    try:
-        # NaN is let through here: the fields' own checks name the one that is not finite.
-        return jiter.from_json(body, allow_inf_nan=True, catch_duplicate_keys=True, cache_mode="none")
-    except ValueError as error:
-        if str(error).startswith("Detected duplicate key"):
-            raise InvalidInput("an object in the body holds the same name twice") from None
-        raise InvalidInput("the body is not valid JSON") from None
+    reader = JsonReader(max_shots, is_batch=False)
+    reader.feed(body)
+    return reader.finish()
 
 
 def parse_shot(value: Any) -> Shot:
@@ -50,10 +47,15 @@ def parse_shot(value: Any) -> Shot:
     Raises:
         InvalidShot: with every wrong field, up to 5 of them.
     """
+    value, unknown = _without_unknown(value)
+    mistakes: list[ErrorDetails] = []
     try:
-        return Shot.model_validate(value)
+        shot = Shot.model_validate(value)
     except ValidationError as error:
-        raise InvalidShot(explain(error.errors(include_url=False, include_input=False))) from None
+        mistakes = error.errors(include_url=False, include_input=False)
+    if mistakes or unknown:
+        raise InvalidShot(explain(mistakes, unknown))
+    return shot
 
 
 def parse_batch(body: Any, max_shots: int) -> list[Any]:
@@ -66,9 +68,7 @@ def parse_batch(body: Any, max_shots: int) -> list[Any]:
         raise InvalidInput('the body must be {"shots": [...]} and nothing else')
     shots: list[Any] = body["shots"]
     if not 1 <= len(shots) <= max_shots:
-        raise InvalidInput(
-            f"shots: {len(shots)} were sent; 1 to {max_shots} are allowed in one request (processing.max_batch_size)"
-        )
+        raise InvalidInput(too_many_shots(str(len(shots)), max_shots))
     _refuse_twins(shots)
     return shots
 
@@ -92,12 +92,38 @@ def _refuse_twins(shots: Sequence[Any]) -> None:
         first[name] = index
 
 
-def explain(mistakes: Sequence[ErrorDetails]) -> str:
-    """Mistakes as one sentence each: `images: must have 1 to 10 items`."""
+def _without_unknown(shot: Any) -> tuple[Any, list[str]]:
+    """A shot with its known fields only, and a sentence on the others where there are any.
+
+    Before pydantic sees them: it makes an error of each unknown field.
+    """
+    if not isinstance(shot, dict):
+        return shot, []
+    known, sentences = _known_fields(shot, Shot, "shot")
+    sound = known.get("audio_features")
+    if isinstance(sound, dict):
+        known["audio_features"], more = _known_fields(sound, AudioFeatures, "audio_features")
+        sentences += more
+    return known, sentences
+
+
+def _known_fields(sent: Mapping[str, Any], model: type[BaseModel], name: str) -> tuple[dict[str, Any], list[str]]:
+    fields = model.model_fields
+    unknown = [place for place, field in enumerate(sent, 1) if field not in fields]
+    if not unknown:
+        return dict(sent), []
+    # By its place: its name is the sender's text.
+    many = f"{len(unknown)} unknown fields, the first is number {unknown[0]}"
+    told = f"{name}: holds {'an unknown field' if len(unknown) == 1 else many}; known are {', '.join(fields)}"
+    return {field: value for field, value in sent.items() if field in fields}, [told]
+
+
+def explain(mistakes: Sequence[ErrorDetails], sentences: Sequence[str] = ()) -> str:
+    """Mistakes as one sentence each, behind those that are there already: `images: must have 1 to 10 items`."""
     told: dict[str, dict[str, None]] = {}  # the inner one for its order; a union tells of each of its branches
     for mistake in mistakes:
         told.setdefault(_field(mistake["loc"]), {})[_words(mistake)] = None
-    sentences = [f"{field}: {' or '.join(words)}" for field, words in told.items()]
+    sentences = [*sentences, *(f"{field}: {' or '.join(words)}" for field, words in told.items())]
     if len(sentences) > MAX_ERRORS_TOLD:
         sentences[MAX_ERRORS_TOLD:] = [f"and {len(sentences) - MAX_ERRORS_TOLD} more"]
     return "; ".join(sentences)
@@ -117,10 +143,6 @@ def _words(mistake: ErrorDetails) -> str:
         few = kind == "too_short"
         bound = f"at least {limits['min_length']} needed" if few else f"at most {limits['max_length']} are allowed"
         return f"has {limits['actual_length']} items; {bound}"
-    if kind == "extra_forbidden":
-        if "audio_features" in mistake["loc"]:
-            return f"holds an unknown field; known are {', '.join(AudioFeatures.model_fields)}"
-        return f"holds an unknown field; known are {', '.join(Shot.model_fields)}"
     message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
     message = message.replace("should ", "must ")
     return WORDS.get(kind, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import math
@@ -96,13 +97,44 @@ def test_bad_shot(client: TestClient, body: Any, words: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize(
     "body",
-    ["", "{", "sesame", "[" * 100_000, '{"shot_id": "\\ud800"}', b'\xff{"shot_id": 1}'],
-    ids=["empty", "cut", "a word", "nested 100,000 deep", "half a surrogate", "not UTF-8"],
+    ["", "{", "sesame", '{"shot_id": "\\ud800"}', b'\xff{"shot_id": 1}'],
+    ids=["empty", "cut", "a word", "half a surrogate", "not UTF-8"],
 )
 def test_not_json(client: TestClient, body: str | bytes) -> None:
     answer = client.post("/analyze", content=body, headers=JSON)
     assert_problem(answer, 422, "not valid JSON")
     assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "limit"),
+    [
+        ("[" * 1000, "nested too deeply: at most 16 levels"),
+        ("[" + "[]," * 100_000 + "[]]", "values: at most 5,000 are allowed, 500 for each shot"),
+        ("{" + ",".join(f'"{name}": 1' for name in range(100_000)) + "}", "names: at most 1,000"),
+    ],
+    ids=["deep", "values", "names"],
+)
+def test_more_than_a_shot_can_need(client: TestClient, body: str, limit: str) -> None:
+    assert_problem(client.post("/analyze", content=body, headers=JSON), 422, limit)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "sesame", "identity, gzip"])
+def test_a_compressed_body(client: TestClient, coding: str) -> None:
+    answer = client.post("/analyze", content=gzip.compress(b"{}"), headers=JSON | {"Content-Encoding": coding})
+    assert_problem(answer, 415, "Content-Encoding")
+    assert answer.headers["accept-encoding"] == "identity"
+    assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity"])
+def test_a_body_that_says_that_it_is_not_compressed(client: TestClient, coding: str) -> None:
+    assert client.post("/analyze", json=shot(1), headers={"Content-Encoding": coding}).status_code == 200
+
+
+def test_a_byte_order_mark(client: TestClient) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(shot(1)).encode()
+    assert client.post("/analyze", content=body, headers=JSON).status_code == 200
 
 
 def test_a_name_that_stands_twice(client: TestClient) -> None:

@@ -25,9 +25,9 @@ ERRORS = [
 ]
 
 
-def client_whose_engine_says(settings: Settings, *errors: Exception | None) -> TestClient:
+def client_whose_engine_says(settings: Settings, *errors: BaseException | None) -> TestClient:
     """Each shot in turn gets one of the errors; None is a good answer."""
-    script: Iterator[Exception | None] = iter(errors)
+    script: Iterator[BaseException | None] = iter(errors)
 
     def answer(_: ShotPictures) -> None:
         error = next(script)
@@ -79,6 +79,24 @@ def test_an_unforeseen_error_costs_its_shot_alone_and_tells_nothing(
     assert_problem(alone, 500, "log")
     assert "sesame" not in batch.text + alone.text
     assert "sesame" in caplog.text
+    assert 'qwen_shots_total{outcome="shot-failed"} 2.0' in metrics
+
+
+class Outlaw(BaseException):
+    """Neither an analysis nor an Exception."""
+
+
+@pytest.mark.parametrize("outcome", [asyncio.CancelledError(), Outlaw()])
+def test_no_shot_vanishes_from_a_batch(settings: Settings, outcome: BaseException) -> None:
+    with client_whose_engine_says(settings, None, outcome, None, outcome) as client:
+        batch = client.post("/analyze_batch", json={"shots": [shot(1), shot(2), shot(3)]}).json()
+        alone = client.post("/analyze", json=shot(1))
+        metrics = client.get("/metrics").text
+    assert [row["shot_id"] for row in batch["results"]] == [1, 3]
+    assert [(row["index"], row["shot_id"], row["type"]) for row in batch["errors"]] == [
+        (1, 2, "urn:qwen-shots:error:shot-failed")
+    ]
+    assert_problem(alone, 500)
     assert 'qwen_shots_total{outcome="shot-failed"} 2.0' in metrics
 
 

@@ -170,6 +170,20 @@ def test_an_unknown_field_lists_the_known_ones(name: str) -> None:
     )
 
 
+@given(names=st.lists(st.integers().map(str), min_size=2, max_size=30, unique=True))
+def test_many_unknown_fields_are_counted_and_none_is_named(names: list[str]) -> None:
+    unknown = dict.fromkeys(names, SENT)
+    many = f"holds {len(names)} unknown fields, the first is number"
+    assert told({**GOOD, **unknown}).startswith(f"shot: {many} 7; known are shot_id, images,")
+    assert told(with_audio(**unknown)).startswith(f"audio_features: {many} 13; known are mfcc_mean,")
+
+
+def test_an_unknown_field_hides_no_other_mistake() -> None:
+    detail = told({**with_audio(**{SENT: 1}), SENT: 1, "duration": None})
+    assert detail.count("holds an unknown field") == 2
+    assert detail.endswith("; duration: must be a number")
+
+
 @given(start=st.floats(0, 1e6), before=st.floats(1e-3, 1e6))
 def test_the_end_before_the_start(start: float, before: float) -> None:
     if before <= start:
@@ -206,10 +220,10 @@ def test_no_body_is_an_unforeseen_error(body: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"\xff\xfe", b'{"a": "\\ud800"}', b"{'shot_id': 1}", b"[" * 100_000, b'{"shot_id": 1} SECRET',
+        b"", b"{", b"\xff\xfe", b'{"a": "\\ud800"}', b"{'shot_id': 1}", b'{"shot_id": 1} SECRET',
         b'{"shot_id": ' + b"1" * 5000 + b"}",
     ],
-    ids=["empty", "cut", "not utf-8", "half a surrogate", "quotes", "too deep", "more behind", "an endless integer"],
+    ids=["empty", "cut", "not utf-8", "half a surrogate", "quotes", "more behind", "an endless integer"],
 )  # fmt: skip
 def test_not_json(body: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:
