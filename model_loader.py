@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_files import find_files, local_folder, read_ahead, weight_bytes
+from model_files import find_files, hash_weights, local_folder, read_ahead, weight_bytes
 from model_hub import download, download_processor
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from qwen_shots.media import PictureFit
@@ -32,8 +32,18 @@ log = logging.getLogger(__name__)
 # by the engines' processes too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# find_files and read_ahead too, so that an engine needs this module alone.
-__all__ = ["LoadedModel", "PictureSpec", "Plan", "find_files", "find_picture_spec", "load", "make_plan", "read_ahead"]
+# Those of `model_files` too, so that an engine needs this module alone.
+__all__ = [
+    "LoadedModel",
+    "PictureSpec",
+    "Plan",
+    "find_files",
+    "find_picture_spec",
+    "hash_weights",
+    "load",
+    "make_plan",
+    "read_ahead",
+]
 
 # Beside the weights: activations, the cache of a full batch and the allocator's slack.
 ROOM_FOR_WORK = 1.3

@@ -32,6 +32,7 @@ from serving.api_docs import (
 )
 from serving.intake import Patience, accept, in_time, patience, read_batch, read_shot, while_connected
 from serving.loading import until_loaded
+from serving.model_header import ModelHeader
 from serving.request_log import RequestLog
 from serving.wire import parse_batch, parse_shot, shot_id_of
 from settings import Settings
@@ -85,6 +86,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_middleware(Gatekeeper, settings=settings.server)
     app.add_middleware(Unforeseen)
     app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(ModelHeader, engine=app.state.engine, settings=settings)
     return app
 
 

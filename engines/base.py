@@ -39,12 +39,15 @@ class EngineInfo:
         device: "cuda", "cpu", or "remote" for endpoints; None while loading.
         gpu_count: GPUs in use, 0 on the CPU.
         gpu_memory_bytes: memory of all of them together; None on the CPU.
+        weights: tells one set of weights from another: a hash of their files, or of what an endpoint says of its
+            model; None while that is not known.
     """
 
     model: str
     device: str | None = None
     gpu_count: int = 0
     gpu_memory_bytes: int | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

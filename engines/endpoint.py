@@ -10,6 +10,8 @@ What it answers, or doesn't, comes out as one of three:
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import random
 from functools import partial
@@ -29,6 +31,10 @@ FIRST_PAUSE_SECONDS = 0.2
 LAST_PAUSE_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 MODELS_SECONDS = 10.0
+
+# What an endpoint says of its model that stays the same when it is started again: its name, the checkpoint behind the
+# name, and the one that an adapter was made for.
+IDENTITY = ("id", "root", "parent")
 
 # Worth asking again: busy, or something went wrong over there.
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
@@ -69,11 +75,13 @@ class Endpoint:
 
     Attributes:
         refuses_names: set by who has found that pictures can't be named.
+        weights: a hash of what the endpoint says of its model; None before it has answered.
     """
 
     def __init__(self, url: str, settings: ModelSettings) -> None:
         self.url = url
         self.refuses_names = False
+        self.weights: str | None = None
         self._is_vllm = False
         self._model = settings.name
         self._seconds = settings.endpoint_timeout
@@ -127,14 +135,16 @@ class Endpoint:
         """
         try:
             answer = await self._send("GET", "/models", MODELS_SECONDS)
-            served = {str(model["id"]): model.get("owned_by") for model in answer["data"]}
+            served = {str(model["id"]): dict(model) for model in answer["data"]}
         except Refused as error:
             raise _closed(error) from None
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, ValueError):
             raise NoAnswer("its list of models is not one") from None
         if self._model not in served:
             raise CannotLoad(f"it serves {', '.join(sorted(served)) or 'no model'}, not {self._model} (model.name)")
-        self._is_vllm = served[self._model] == "vllm"
+        model = served[self._model]
+        self._is_vllm = model.get("owned_by") == "vllm"
+        self.weights = _hash_of([model.get(name) for name in IDENTITY])
 
     async def _send(self, method: str, path: str, seconds: float, body: bytes | None = None) -> Any:
         """Send once; the decoded answer."""
@@ -154,6 +164,10 @@ class Endpoint:
             return answer.json()
         except (ValueError, RecursionError):
             raise NoAnswer("its answer is not JSON") from None
+
+
+def _hash_of(said: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _pause(tries: int, wanted: str | None) -> float:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -214,6 +215,7 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     folder = model_loader.find_files(settings.model.name)
     if rank == 0:
         model_loader.read_ahead(folder)
+    hashing = ThreadPoolExecutor(1).submit(model_loader.hash_weights, folder) if rank == 0 else None
     plan = model_loader.make_plan(settings.model, folder)
     kernels = _begin_kernels(settings, folder, plan, rank)
     # Some seconds on a slow machine.
@@ -234,6 +236,12 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
     runner.backbone.warm_up(max(tokens, room.longest_shot), room.longest_shot)
     log.info("weights loaded in %.1f s, warm after %.1f s more", loaded_at - began, time.monotonic() - loaded_at)
-    info = EngineInfo(settings.model.name, plan.device, plan.gpu_count, plan.gpu_memory_bytes)
+    info = EngineInfo(
+        settings.model.name,
+        plan.device,
+        plan.gpu_count,
+        plan.gpu_memory_bytes,
+        weights=hashing.result() if hashing else None,
+    )
     text_tokens = tuple(runner.backbone.text_tokens(pictures) for pictures in range(1, KEY_FRAMES + 1))
     return runner, Ready(info, spec, plan.replicas, tokens, text_tokens)

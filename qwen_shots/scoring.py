@@ -18,6 +18,10 @@ from numpy.typing import ArrayLike
 
 from qwen_shots.errors import NotANumber
 
+# Counts up whenever the same shot would get other scores from the same model: with changes of the questions (`prompt`),
+# the measurements (`measure`), the sound (`audio`) or the fusion (`fusion`). It is part of the X-Model header.
+SCORING_VERSION = 1
+
 DIGITS = "0123456789"
 
 # What can be written, in the order of its chances: 0.0 to 0.9, and 1.0.

@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from problems import TYPE_PREFIX
 from qwen_shots.schemas import EXAMPLE_ANALYSIS, EXAMPLE_AUDIO, Batch, Problem, Shot
+from serving.model_header import MODEL_HEADER
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
 REF = "#/components/schemas/{model}"
@@ -48,6 +49,14 @@ EXAMPLE_SHOT: dict[str, Any] = {
     "duration": 2.3,
 }
 
+
+MODEL_HEADER_TEXT: dict[str, Any] = {
+    "description": "Which model gives the scores, NAME@FINGERPRINT: scores of equal fingerprints may be compared. The "
+    "fingerprint is a hash of the weights (or of what an endpoint says of its model), the attributes, the quantization "
+    "and the version of the scoring. Missing until the model's files have been read.",
+    "schema": {"type": "string"},
+    "example": "Qwen/Qwen2-VL-2B-Instruct@5f0c1d2e3b4a6978",
+}
 
 EXAMPLE_BATCH_ANALYSIS: dict[str, Any] = {
     "results": [EXAMPLE_ANALYSIS],
@@ -174,6 +183,16 @@ def describe(app: FastAPI) -> dict[str, Any]:
     shots = components["schemas"]["Batch"]["properties"]["shots"]
     shots["maxItems"] = app.state.settings.processing.max_batch_size
     shots["items"] = {"anyOf": [shots["items"], {"description": "Anything else becomes a row of `errors`"}]}
+    _describe_model_header(text)
     key = "The key that `server.api_key` sets. The default one works from the server's own machine only."
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "description": key}}
     return text
+
+
+def _describe_model_header(text: dict[str, Any]) -> None:
+    """Every answer bears it."""
+    text["components"]["headers"] = {MODEL_HEADER: MODEL_HEADER_TEXT}
+    for operations in text["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                response["headers"] = {MODEL_HEADER: {"$ref": f"#/components/headers/{MODEL_HEADER}"}}

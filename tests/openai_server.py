@@ -10,6 +10,7 @@ import json
 import math
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ class FakeServer:
 
     Attributes:
         model: the name under which it serves.
+        root: the checkpoint behind the name.
         told: labels that it tells among the likeliest tokens; None tells all.
         fault: called with each request's body; an answer that it returns is sent instead.
         delay: seconds before each answer.
@@ -49,6 +51,7 @@ class FakeServer:
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self.model = "models/qwen2-vl-film-tiny"
         self.owner = "vllm"
+        self.root = "a/checkpoint"
         self.told: set[str] | None = None
         self.fault: Callable[[dict[str, Any]], Response | None] = lambda _: None
         self.delay = 0.0
@@ -106,7 +109,10 @@ class FakeServer:
         self.headers.append(dict(request.headers))
         if self._key and request.headers.get("authorization") != f"Bearer {self._key}":
             return JSONResponse({"error": {"message": "no"}}, 401)
-        return JSONResponse({"object": "list", "data": [{"id": self.model, "owned_by": self.owner}]})
+        # As vLLM has it: some of it is new in every answer.
+        grant = {"id": f"modelperm-{uuid.uuid4().hex}", "object": "model_permission", "created": time.time_ns()}
+        model = {"id": self.model, "owned_by": self.owner, "root": self.root, "created": time.time_ns()}
+        return JSONResponse({"object": "list", "data": [{**model, "permission": [grant]}]})
 
     async def _stray(self, request: Request) -> Response:
         self.paths.append(request.url.path)

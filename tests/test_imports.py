@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model_loader": {"model_files", "model_hub", "qwen_shots", "settings"},
     "engines": {"logs", "model_loader", "processes", "qwen_shots", "settings"},
     "analyzer": {"engines", "processes", "qwen_shots", "settings"},
-    "serving.api_docs": {"problems", "qwen_shots"},
+    "serving.model_header": {"engines", "qwen_shots", "settings"},
+    "serving.api_docs": {"problems", "qwen_shots", "serving.model_header"},
     "serving.wire": {"qwen_shots"},
     "serving.intake": {"engines", "problems", "qwen_shots", "serving.wire"},
     "serving.request_log": {"logs", "telemetry"},
@@ -42,7 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "server": {
         "analyzer", "engines", "problems", "qwen_shots", "security", "serving.api_docs", "serving.intake",
-        "serving.loading", "serving.process", "serving.request_log", "serving.wire", "settings", "telemetry",
+        "serving.loading", "serving.model_header", "serving.process", "serving.request_log", "serving.wire", "settings",
+        "telemetry",
     },
     "deploy": {"engines", "logs", "model_loader", "qwen_shots", "server", "serving.process", "settings"},
 }  # fmt: skip
@@ -52,6 +54,7 @@ WEB_ROOMS = {
     "problems",
     "deploy",
     *(f"serving.{name}" for name in ("api_docs", "connections", "draining", "front", "intake", "process")),
+    "serving.model_header",
     "serving.request_log",
 }
 TORCH_ROOMS = {"model_loader", "engines"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model_files import check_whole, find_files, read_ahead, weight_bytes, weight_files
+from model_files import check_whole, find_files, hash_weights, read_ahead, weight_bytes, weight_files
 from qwen_shots.errors import CannotLoad
 from tests.helpers import BUNDLED, ROOT
 
@@ -117,3 +118,25 @@ def test_reading_ahead_leaves_errors_to_loading(checkpoint: Path) -> None:
     (missing := weight_files(checkpoint)[0]).unlink()
     missing.mkdir()
     read_ahead(checkpoint).join()
+
+
+def test_weights_have_one_hash_wherever_they_lie(checkpoint: Path, tmp_path: Path) -> None:
+    """The hub's cache holds links to files that are named by their SHA-256."""
+    cached = tmp_path / "snapshot"
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    shutil.copytree(checkpoint, cached)
+    for file in cached.glob("*.safetensors"):
+        hashed = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True).stdout.split()[0]
+        file.rename(blobs / hashed)
+        file.symlink_to(blobs / hashed)
+    assert hash_weights(cached) == hash_weights(checkpoint) == hash_weights(ROOT / BUNDLED)
+
+
+def test_any_bit_of_the_weights_changes_their_hash(checkpoint: Path) -> None:
+    known = hash_weights(checkpoint)
+    file = weight_files(checkpoint)[1]
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    file.write_bytes(data)
+    assert hash_weights(checkpoint) != known

@@ -53,7 +53,7 @@ def main(plan: Plan, pipe: Connection, settings: Settings, rank: int, arena: Are
     """What the process runs."""
 
     def load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
-        info = EngineInfo(settings.model.name, "fake")
+        info = EngineInfo(settings.model.name, "fake", weights="fake")
         ready = Ready(info, SPEC, 1, plan.batch_tokens, text_tokens=(0, 0, 0))
         return OneStep(partial(_look, plan, list(settings.attributes))), ready
 

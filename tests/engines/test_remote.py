@@ -194,6 +194,38 @@ def test_a_shot(settings: Settings, server: FakeServer, monkeypatch: pytest.Monk
     assert not any(KEY in str(headers) for headers in server.headers)
 
 
+def test_the_weights_are_what_the_endpoint_says(settings: Settings, server: FakeServer, other: FakeServer) -> None:
+    """The same after each start and at each endpoint of one checkpoint; another checkpoint of that name is another."""
+
+    def weights(*servers: FakeServer) -> str | None:
+        found: list[str | None] = []
+
+        async def scenario(engine: RemoteEngine) -> None:
+            found.append(engine.info.weights)
+
+        run(remote(settings, *(each.url for each in servers)), scenario)
+        return found[0]
+
+    known = weights(server)
+    assert known is not None
+    assert weights(server) == weights(other) == weights(server, other) == known
+    other.root = "a/checkpoint-AWQ"
+    assert weights(other) != known
+
+
+def test_endpoints_that_differ_are_told(
+    settings: Settings, server: FakeServer, other: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    other.root = "a/checkpoint-AWQ"
+
+    async def scenario(engine: RemoteEngine) -> None:
+        known = engine.info.weights
+        await until(lambda: "another checkpoint" in caplog.text)
+        assert engine.info.weights == known
+
+    run(remote(settings, server.url, other.url), scenario)
+
+
 def test_without_a_key_none_is_sent(settings: Settings, server: FakeServer) -> None:
     async def scenario(engine: RemoteEngine) -> None:
         await engine.look(SMALL)

@@ -72,6 +72,7 @@ def test_connections_are_shared_out_and_counted_together(server: Target) -> None
         assert sorted(fronts_of(server).values()) == [4, 4]
     answers = asyncio.run(ask(server, 24))
     assert [answer.status for answer in answers] == [200] * 24
+    assert len({answer.headers["x-model"] for answer in answers}) == 1
     assert server.count("qwen_shots_total", outcome="ok") == 24
     assert server.count("qwen_requests_total", route="/analyze", status="200") == 24
     assert server.count("qwen_batch_shots_sum") == 24
