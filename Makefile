@@ -13,7 +13,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cluster bench-waiting bench-urgent bench-client stress soak kills readme lint audit lock
+.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-client stress soak kills readme lint audit lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -68,12 +68,6 @@ bench-prepare: $(STAMP) ## measure what five frames cost the CPU before the mode
 bench-http: $(STAMP) ## measure the whole server; ARGS="--shots 1000 --model FOLDER", ARGS="--fixed-cost 1"
 	@$(BIN)/python -m benchmarks.http $(ARGS)
 
-bench-urgent: $(STAMP) ## one shot beside a film, with a deadline and without; ARGS="--fixed-cost 300"
-	@$(BIN)/python -m benchmarks.urgent $(ARGS)
-
-bench-waiting: $(STAMP) ## what spinning threads cost on a busy CPU; ARGS="--busy 0 4"
-	@$(BIN)/python -m benchmarks.waiting $(ARGS)
-
 bench-client: $(STAMP) ## measure the film client beside the naive way; ARGS="--hours 2"
 	@$(BIN)/python -m benchmarks.client $(ARGS)
 
@@ -92,9 +86,6 @@ bench-gpus: $(STAMP) ## how one machine's scheduler grows with 1 to 8 fake GPUs
 
 bench-fleet: $(STAMP) ## play 1 to 1,000 GPUs through, for docs/sizing.md; ARGS="--rate 60"
 	@$(BIN)/python -m benchmarks.fleet $(ARGS)
-
-bench-cluster: $(RAY_STAMP) ## what a shot costs on its way through a Ray cluster
-	@$(RAY)/python -m benchmarks.cluster $(ARGS)
 
 readme: $(STAMP) ## run README's commands on the bundled checkpoint and write the answers in
 	@$(BIN)/python -m scripts.readme

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # On the CPU, threads that wait for each other sleep. They would spin, and where other work wants the cores (the
-# server's own decoding, say) that costs many times the work itself (benchmarks/waiting.py). Read when torch is loaded,
+# server's own decoding, say) that costs many times the work itself (benchmarks/LOG.md). Read when torch is loaded,
 # by the engines' processes too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
