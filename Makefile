@@ -13,7 +13,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-client stress soak kills readme lint audit lock
+.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-client stress soak acceptance readme lint audit lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -78,8 +78,8 @@ SOAK_MINUTES ?= 30
 soak: $(STAMP) ## steady traffic for SOAK_MINUTES (30): memory, threads and open files stay flat
 	@$(BIN)/python -m benchmarks.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
-kills: $(STAMP) ## end the film client at 20 random moments; nothing may be lost
-	@QWEN_SHOTS_KILLS=20 $(BIN)/python -m pytest -q -k killed_at_random tests/qwen_shots/client/test_cli.py
+acceptance: $(STAMP) ## what is too long for `make test`: hundreds of damaged films, dozens of kills
+	@$(BIN)/python -m pytest -m acceptance $(ARGS)
 
 bench-gpus: $(STAMP) ## how one machine's scheduler grows with 1 to 8 fake GPUs
 	@$(BIN)/python -m benchmarks.gpus $(ARGS)

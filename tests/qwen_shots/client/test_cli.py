@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import io
 import itertools
-import os
 import random
 import resource
 import shutil
@@ -243,7 +242,6 @@ def test_no_space(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
 # --- stopped in the middle -------------------------------------------------------------------------------------------
 
 SINTEL = ROOT / "samples/sintel-trailer.mp4"
-KILLS = int(os.environ.get("QWEN_SHOTS_KILLS", "2"))  # `make kills` asks for 20
 
 
 def answered(folder: Path) -> set[int]:
@@ -274,7 +272,8 @@ def test_a_stop_is_no_loss(server: AnsweringServer, tmp_path: Path, number: sign
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_random_moments_the_result_is_the_same(server: AnsweringServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [2, pytest.param(20, marks=pytest.mark.acceptance)])
+def test_killed_at_random_moments_the_result_is_the_same(server: AnsweringServer, tmp_path: Path, most: int) -> None:
     server.delay = 0.1
     began = time.monotonic()
     undisturbed = run(server, SINTEL, tmp_path / "undisturbed")
@@ -283,7 +282,7 @@ def test_killed_at_random_moments_the_result_is_the_same(server: AnsweringServer
     expected = stored(tmp_path / "undisturbed")
     chance = random.Random(6)
     folder, kills = tmp_path / "0", 0
-    while kills < KILLS:
+    while kills < most:
         known, asked = answered(folder), server.asked.copy()
         killed = run(server, SINTEL, folder)
         time.sleep(chance.uniform(0.1 * span, span))
