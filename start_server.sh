@@ -19,18 +19,13 @@ TEXT
 
 fail() { echo "ERROR: $1" >&2; exit 1; }
 
-# What the server said since it was started here.
-said_now() { tail -n +"$((before + 1))" "$LOG"; }
-
 # Whether the server answers that it is healthy, and it is ours: before it has the port, another may answer there.
-healthy() { grep -q ' listening on ' <<<"$(said_now)" && "$PYTHON" -m scripts.healthy "$address"; }
+healthy() { grep -q '^listening$' "$report" && "$PYTHON" -m scripts.healthy "$address"; }
 
-# The server's error; its last words where it said no more than a traceback.
+# The server's error; its last words where it ended without one.
 explain_end() {
-    local said
-    said=$(said_now)
-    grep '^ERROR: ' <<<"$said" | tail -n 5 >&2 ||
-        echo "ERROR: the server ended: $(tail -n 1 <<<"$said"). See $LOG; after an update of the code, run ./setup.sh" >&2
+    grep -v '^listening$' "$report" >&2 ||
+        echo "ERROR: the server ended: $(tail -n +"$((before + 1))" "$LOG" | tail -n 1). See $LOG; after an update of the code, run ./setup.sh" >&2
 }
 
 foreground=no
@@ -44,6 +39,7 @@ for option in "$@"; do
 done
 
 [ -x "$PYTHON" ] || fail "there is no .venv here yet; run: ./setup.sh"
+lock_start "$PYTHON"
 if pid=$(running_server); then
     echo "the server is running already (pid $pid); ./stop_server.sh stops it"
     exit 0
@@ -52,20 +48,23 @@ settings=$("$PYTHON" -m settings) || exit 2
 read -r address drain <<<"$settings"
 if [ "$foreground" = yes ]; then
     remember_server $$ "$drain" # exec keeps the pid
-    exec "$PYTHON" server.py
+    exec "$PYTHON" server.py 9>&-
 fi
 
+report=$(mktemp "${TMPDIR:-/tmp}/qwen-server.XXXXXX")
+trap 'rm -f "$report"' EXIT
 [ -f "$LOG" ] || : > "$LOG"
 before=$(wc -l < "$LOG")
-nohup "$PYTHON" server.py >> "$LOG" 2>&1 < /dev/null &
+QWEN_SERVER_REPORT=$report nohup "$PYTHON" server.py >> "$LOG" 2>&1 < /dev/null 9>&- &
 pid=$!
 remember_server "$pid" "$drain"
-trap 'kill -TERM "$pid" 2>/dev/null; rm -f "$PID_FILE"; exit 130' INT TERM
+exec 9>&-
+trap 'kill -TERM "$pid" 2>/dev/null; forget_server "$pid"; exit 130' INT TERM
 
 echo "starting the server (pid $pid, log: $LOG)"
 until healthy; do
     if ! kill -0 "$pid" 2>/dev/null; then
-        rm -f "$PID_FILE"
+        forget_server "$pid"
         wait "$pid" || code=$?
         explain_end
         exit "${code:-1}"

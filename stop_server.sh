@@ -24,13 +24,13 @@ done
 # A server that is out of time still tells its clients so, and ends its engines.
 LAST_SECONDS=15
 
-pid=$(running_server) || { echo "no server is running that was started here"; rm -f "$PID_FILE"; exit 0; }
+pid=$(running_server) || { echo "no server is running that was started here"; exit 0; }
 patience=$(($(drain_timeout) + LAST_SECONDS))
 echo "stopping the server (pid $pid): accepted work is finished first, for up to $(drain_timeout) s (server.drain_timeout)"
 kill -TERM "$pid"
 SECONDS=0
 while [ "$SECONDS" -lt "$patience" ]; do
-    running_server >/dev/null || { rm -f "$PID_FILE"; echo "stopped"; exit 0; }
+    [ "$(running_server)" = "$pid" ] || { forget_server "$pid"; echo "stopped"; exit 0; }
     sleep 0.1
 done
 echo "ERROR: the server runs on after $patience s; run ./stop_server.sh again to wait on, or end it: kill -KILL $pid" >&2

@@ -4,6 +4,7 @@
 # the seconds that a stop of this server may take.
 
 PID_FILE=.qwen_server.pid
+LOCK_FILE=.qwen_server.lock
 # The small checkpoint in this folder that --demo serves.
 # shellcheck disable=SC2034 # read by the scripts that source this
 BUNDLED_MODEL=models/qwen2-vl-film-tiny
@@ -13,6 +14,16 @@ started_at() { LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null; }
 
 # Remember a server, and its server.drain_timeout.
 remember_server() { printf '%s\n%s\n%s\n' "$1" "$(started_at "$1")" "$2" > "$PID_FILE"; }
+
+# Forget the server with this pid. A file that names another one is left: that server was started meanwhile.
+forget_server() { [ "$(head -n 1 "$PID_FILE" 2>/dev/null)" != "$1" ] || rm -f "$PID_FILE"; }
+
+# Wait until no other script is starting a server here; file 9 holds the lock until it is closed. Python locks it, because
+# macOS has no flock.
+lock_start() {
+    exec 9>"$LOCK_FILE"
+    "$1" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+}
 
 # The server.drain_timeout of the server that was started here; the default where its version did not tell.
 drain_timeout() { sed -n '3p' "$PID_FILE" | grep . || echo 50; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import multiprocessing
@@ -19,7 +20,7 @@ from watchfiles import Change, watch
 
 from engines.choice import make_engine
 from engines.host import EngineHost
-from logs import log_to_terminal
+from logs import json_lines, log_to_terminal
 from processes import end_with_parent, usable_cores
 from qwen_shots.errors import InvalidSettings
 from serving import front
@@ -37,6 +38,9 @@ ROOT = Path(__file__).parent.parent
 CODE = ("engines", "engines/qwen2vl", "engines/qwen2vl/kernels", "qwen_shots", "serving")
 WATCHED_FOLDERS = (ROOT, *(ROOT / folder for folder in CODE))
 WATCH_MS = 500
+
+# Names the file in which start_server.sh waits for "listening" or an error. It is gone when nobody waits any more.
+REPORT_ENV = "QWEN_SERVER_REPORT"
 
 # Where a process reads and decodes for one H100 it keeps three or four cores busy; more than four processes were not
 # measured (benchmarks/README.md).
@@ -60,15 +64,16 @@ def main(create_app: CreateApp) -> int:
     except InvalidSettings as error:
         return _failed(error.detail, 2)
     log_to_terminal(settings.server.log_format)
-    return _run_reloading(create_app) if settings.server.reload else _run(create_app, settings)
+    with json_lines() if settings.server.log_format == "json" else contextlib.nullcontext():
+        return _run_reloading(create_app) if settings.server.reload else _run(create_app, settings)
 
 
 def _run(create_app: CreateApp, settings: Settings) -> int:
     serve = _serve_alone if how_many(settings) == 1 else _serve_with_fronts
     try:
         with _bind(settings) as listening:
-            # start_server.sh waits for these words: before them, another server may answer at this address.
             log.info("listening on %s:%d", settings.server.host, settings.server.port)
+            _report("listening")
             failure = serve(create_app, settings, listening)
     except InvalidSettings as error:
         return _failed(error.detail, 1)
@@ -107,7 +112,17 @@ def how_many(settings: Settings) -> int:
 
 def _failed(why: str, code: int) -> int:
     print(f"ERROR: {why}", file=sys.stderr)
+    _report(f"ERROR: {why}")
     return code
+
+
+def _report(line: str) -> None:
+    """Tell start_server.sh, where it waits: the log is for people and machines, in more than one format."""
+    if path := os.environ.get(REPORT_ENV):
+        with contextlib.suppress(OSError):
+            report = os.open(path, os.O_WRONLY | os.O_APPEND)
+            os.write(report, f"{line}\n".encode())
+            os.close(report)
 
 
 def _run_reloading(create_app: CreateApp) -> int:

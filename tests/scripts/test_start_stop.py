@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.helpers import BUNDLED, ROOT
+from scripts import healthy
+from tests.helpers import AUTH, BUNDLED, ROOT, shot
 from tests.scripts.conftest import Run
 from tests.scripts.processes import processes_in, wait_for
 
@@ -40,6 +43,76 @@ def test_start_twice_and_stop_twice(run: Run, project: Path, port: int) -> None:
         httpx.get(f"http://127.0.0.1:{port}/health")
     nothing = run("stop_server.sh")
     assert (nothing.returncode, "no server is running" in nothing.stdout) == (0, True)
+
+
+# A proxy that nobody reaches, in every spelling.
+PROXIES = {
+    name: "http://127.0.0.1:9"
+    for lower in ("http_proxy", "https_proxy", "all_proxy")
+    for name in (lower, lower.upper())
+} | {"no_proxy": "", "NO_PROXY": ""}
+
+
+def set_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PROXIES.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_log_for_machines_behind_a_proxy(run: Run, project: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_proxies(monkeypatch)
+    started = run("start_server.sh", "--demo", SERVER__LOG_FORMAT="json")
+    assert (started.returncode, "healthy" in started.stdout) == (0, True), started.stderr
+    with httpx.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}", headers=AUTH) as client:
+        assert client.post("/analyze", json=shot()).status_code == 200
+    assert run("stop_server.sh").returncode == 0
+    lines = [json.loads(line) for line in (project / "qwen_server.log").read_text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    assert [line["route"] for line in lines if line.get("status") == 200] == ["/analyze"]
+
+
+def test_a_log_for_machines_of_a_server_that_can_not_start(run: Run, project: Path) -> None:
+    assert_failed(run("start_server.sh", MODEL__NAME="./nowhere", SERVER__LOG_FORMAT="json"), "./nowhere", project)
+    for line in (project / "qwen_server.log").read_text().splitlines():
+        json.loads(line)
+
+
+def test_whether_it_is_healthy_is_asked_past_proxies(live_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_proxies(monkeypatch)
+    assert healthy.main([live_url]) == 0
+    monkeypatch.setenv("QWEN_SERVER__SERVER__HOST", "127.0.0.1")
+    monkeypatch.setenv("QWEN_SERVER__SERVER__PORT", live_url.rpartition(":")[2])
+    assert healthy.main([]) == 0
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            with other.accept()[0] as connection:
+                connection.sendall(b"no HTTP\r\n\r\n")
+                connection.recv(4096)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert healthy.main([f"http://127.0.0.1:{other.getsockname()[1]}"]) == 1
+        answering.join()
+
+
+def test_two_starts_at_the_same_moment_are_one(run: Run, project: Path, port: int) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: run("start_server.sh", "--demo"), range(2))
+    assert (one.returncode, other.returncode) == (0, 0), one.stderr + other.stderr
+    assert sorted(["healthy: " in one.stdout, "healthy: " in other.stdout]) == [False, True]
+    assert sorted(["running already" in one.stdout, "running already" in other.stdout]) == [False, True]
+    assert "stopped" in run("stop_server.sh").stdout
+    assert processes_in(project) == set()
+
+
+def test_a_failed_start_does_not_forget_the_server_that_was_started_after_it(project: Path) -> None:
+    pid_file = project / ".qwen_server.pid"
+    for forgotten, left in (("12", True), ("123", False)):
+        pid_file.write_text("123\nMon Jan  1 00:00:00 2001\n50\n")
+        subprocess.run(
+            ["bash", "-c", f". scripts/server_process.sh; forget_server {forgotten}"], cwd=project, check=True
+        )
+        assert pid_file.exists() == left
 
 
 def test_without_an_environment(run: Run, project: Path) -> None:
