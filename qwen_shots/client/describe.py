@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qwen_shots.client.errors import NotAFilm
 from qwen_shots.client.film import Film, frames, open_film
-from qwen_shots.client.frames import size_shown
+from qwen_shots.client.rendering import colour_of, size_shown
 from qwen_shots.client.store import FilmRecord
 from qwen_shots.client.timecode import InvalidTimecode, as_marked, usual_rate
 
@@ -33,7 +33,10 @@ def describe(path: Path, cut_by: str) -> FilmRecord:
     with open_film(path) as film:
         duration, rate = _duration(film), usual_rate(film.frame_rate)
         timecode = _timecode(film, rate)
-    width, height = size_shown(next(frames(path)))
+    first = next(frames(path))
+    width, height = size_shown(first)
+    if colour_of(first.picture).doubtful:
+        log.warning("%s: it doesn't say how its colours are coded; BT.709 is assumed, by its size", path.name)
     size, fingerprint = _identity(path)
     return FilmRecord(path.absolute(), size, fingerprint, duration, rate, timecode, width, height, cut_by)
 

@@ -6,25 +6,19 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from qwen_shots.client.film import FilmFrame, frames
+from qwen_shots.client.rendering import Renderer, square, upright
 from qwen_shots.client.shots import Span
-
-if TYPE_CHECKING:
-    from av import VideoFrame
 
 FRAMES = 5
 # The server looks at 256 tokens of 28 x 28 pixels a picture (its model.max_frame_tokens): this much of any shape.
 MAX_SIDE = 720
 JPEG_QUALITY = 90
-
-# From here on, films are made in BT.709 colour; FFmpeg takes BT.601 for all that do not say.
-HD_HEIGHT = 720
-UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +53,11 @@ def stills_of(
         FilmError: the file is no film, or ends before a shot does.
     """
     screen = _Screen(_told(frames(path), on_progress))
+    renderer = Renderer()
     for shot in shots:
         shown = (screen.at(time) for time in times_of(shot))
         distinct = {frame.start: frame for frame in shown}
-        yield [Still(frame.start, to_jpeg(frame)) for frame in distinct.values()]
+        yield [Still(frame.start, to_jpeg(frame, renderer)) for frame in distinct.values()]
 
 
 def _told(film: Iterator[FilmFrame], on_progress: Callable[[float], None] | None) -> Iterator[FilmFrame]:
@@ -94,49 +89,21 @@ class _Screen:
         return self._current
 
 
-def to_jpeg(frame: FilmFrame) -> bytes:
+def to_jpeg(frame: FilmFrame, renderer: Renderer) -> bytes:
     """A frame as a person sees it: square pixels, upright, MAX_SIDE on the long side or less."""
-    picture = frame.picture
-    width, height = _square(frame)
+    width, height = square(frame)
     shrink = min(1.0, MAX_SIDE / max(width, height))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
-    colour = "ITU709" if picture.colorspace == UNSPECIFIED and picture.height >= HD_HEIGHT else None
+    rgb = upright(_progressive(frame, renderer, size), frame.picture)
     buffer = io.BytesIO()
-    _upright(_progressive(picture, size, colour), picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 
-def size_shown(frame: FilmFrame) -> tuple[int, int]:
-    """Width and height of a frame as a person sees it: square pixels, upright."""
-    width, height = _square(frame)
-    return (height, round(width)) if _quarters(frame.picture) % 2 else (round(width), height)
-
-
-def _square(frame: FilmFrame) -> tuple[float, int]:
-    """Width and height in square pixels, before it is turned upright."""
-    return float(frame.picture.width * frame.aspect), frame.picture.height
-
-
-def _progressive(picture: VideoFrame, size: tuple[int, int], colour: str | None) -> Image.Image:
-    """The picture in RGB and of this size; of an interlaced one the first field, so that nothing shows twice."""
+def _progressive(frame: FilmFrame, renderer: Renderer, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture in this size; of an interlaced one the first field, so that nothing shows twice."""
+    picture = frame.picture
     if not picture.interlaced_frame:
-        rgb = picture.reformat(*size, "rgb24", src_colorspace=colour, interpolation="BICUBIC")
-        return Image.fromarray(rgb.to_ndarray())
-    lines = picture.reformat(format="rgb24", src_colorspace=colour).to_ndarray()
-    return Image.fromarray(np.ascontiguousarray(lines[::2])).resize(size, Image.Resampling.BICUBIC)
-
-
-def _upright(image: Image.Image, picture: VideoFrame) -> Image.Image:
-    """Turn a picture as the file's display matrix says, in whole quarters."""
-    turns = {
-        1: Image.Transpose.ROTATE_90,
-        2: Image.Transpose.ROTATE_180,
-        3: Image.Transpose.ROTATE_270,
-    }
-    turn = turns.get(_quarters(picture))
-    return image if turn is None else image.transpose(turn)
-
-
-def _quarters(picture: VideoFrame) -> int:
-    """How many quarters against the clock make it upright, 0..3."""
-    return round(picture.rotation / 90) % 4
+        return renderer.rgb(picture, size, "BICUBIC")
+    field = renderer.rgb(picture, (picture.width, picture.height))[::2]
+    return np.asarray(Image.fromarray(field).resize(size, Image.Resampling.BICUBIC))

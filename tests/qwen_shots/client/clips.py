@@ -141,14 +141,17 @@ def _write_sound(
 
 
 def set_rotation(path: Path, quarters: int) -> None:
-    """Write a display matrix into an MP4: to be shown turned clockwise by so many quarters.
+    """Write a display matrix into an MP4: to be shown turned clockwise by so many quarters."""
+    set_display_matrix(path, *{1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}[quarters])
+
+
+def set_display_matrix(path: Path, a: float, b: float, c: float, d: float, x: float = 0, y: float = 0) -> None:
+    """Write a display matrix into an MP4: x' = ax + cy + x, y' = bx + dy + y, with y pointing down.
 
     The matrix is the tkhd box's (ISO 14496-12, 8.3.2), 16.16 fixed point, of the first track.
     """
-    one = 1 << 16
-    turned = {1: (0, one, -one, 0), 2: (-one, 0, 0, -one), 3: (0, -one, one, 0)}[quarters]
-    a, b, c, d = turned
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
-    struct.pack_into(">9i", data, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    fixed = (round(part * 65536) for part in (a, b, 0, c, d, 0, x, y))
+    struct.pack_into(">9i", data, at, *fixed, 1 << 30)
     path.write_bytes(data)

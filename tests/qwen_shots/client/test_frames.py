@@ -86,10 +86,10 @@ def test_large_pictures_are_scaled_down(tmp_path: Path) -> None:
     assert number_of(image) == 5
 
 
-@pytest.mark.parametrize(("height", "red"), [(96, SCENES[0][0]), (720, (214, 55, 38))])
-def test_colours_are_those_of_the_film(tmp_path: Path, height: int, red: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(("width", "height", "red"), [(160, 96, SCENES[0][0]), (1280, 720, (214, 55, 38))])
+def test_colours_are_those_of_the_film(tmp_path: Path, width: int, height: int, red: tuple[int, int, int]) -> None:
     """The clip's YCbCr was made by BT.601's matrix; a film of HD height that says nothing is read by BT.709's."""
-    path = write_film(tmp_path / "a.mp4", [picture(0, height=height, width=1280)])
+    path = write_film(tmp_path / "a.mp4", [picture(0, height=height, width=width)])
     (stills,) = stills_of(path, [shot(0, 1)])
     found = np.asarray(opened(stills[0].jpeg))[10, 30]
     assert found.tolist() == pytest.approx(red, abs=8)
