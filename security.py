@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from problems import problem
 from qwen_shots.errors import QueueFull
+from qwen_shots.loopback import is_loopback_address, is_this_machine
 from settings import DEFAULT_API_KEY, ServerSettings
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _from_this_machine(scope: Scope) -> bool:
     hosts = [value for name, value in headers if name == b"host"]
     return (
         client is not None
-        and _is_loopback(client[0])
+        and is_loopback_address(client[0])
         and not _passed_on(scope, headers)
         and len(hosts) == 1
         and _is_local_name(b"http://" + hosts[0])
@@ -221,22 +221,12 @@ def _is_local_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _is_local_name(url: bytes) -> bool:
-    """Whether a URL names this machine: `localhost`, a name under it (RFC 6761), or a loopback address.
+    """Whether a URL names this machine.
 
     A site can let one of its names point to this machine (DNS rebinding). What its pages send then comes from loopback,
     but Host and Origin have the site's name.
     """
     try:
-        name = (urlsplit(url.decode("latin-1")).hostname or "").removesuffix(".")
+        return is_this_machine(urlsplit(url.decode("latin-1")).hostname or "")
     except ValueError:
         return False
-    return name.rpartition(".")[2] == "localhost" or _is_loopback(name)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

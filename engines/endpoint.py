@@ -22,6 +22,7 @@ import httpx
 
 from engines.apart import apart
 from qwen_shots.errors import CannotLoad, InvalidSettings
+from qwen_shots.loopback import is_this_machine
 from settings import ModelSettings
 
 KEY_VARIABLE = "QWEN_ENDPOINT_KEY"
@@ -40,9 +41,6 @@ IDENTITY = ("id", "root", "parent")
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 # The endpoint is not, or no longer, one that serves this model to this key.
 CLOSED = frozenset({401, 403, 404})
-
-# A proxy of the environment has no way to this machine.
-LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 
 class NoAnswer(Exception):
@@ -86,14 +84,20 @@ class Endpoint:
         self._model = settings.name
         self._seconds = settings.endpoint_timeout
         self._room = anyio.Semaphore(settings.endpoint_requests)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.endpoint_requests)
+        # A transport of our own is asked past the proxies of the environment, which have no way to this machine.
+        direct = httpx.AsyncHTTPTransport(limits=limits) if is_this_machine(httpx.URL(url).host) else None
         # No redirect is followed: the key goes to the endpoints that the settings name, and nowhere else.
-        self._http = httpx.AsyncClient(
-            headers={"Content-Type": "application/json", **_authorization()},
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.endpoint_requests),
-            mounts=dict.fromkeys(LOOPBACK),
-            follow_redirects=False,
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                headers={"Content-Type": "application/json", **_authorization()},
+                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+                limits=limits,
+                transport=direct,
+                follow_redirects=False,
+            )
+        except (ImportError, ValueError) as error:  # SOCKS without the package for it, or no proxy's address at all
+            raise InvalidSettings(f"the proxy that the environment names can't be used: {error}") from None
 
     @property
     def knows_names(self) -> bool:

@@ -26,6 +26,7 @@ from qwen_shots.client.errors import (
     Unreachable,
 )
 from qwen_shots.errors import Draining, EngineLoading, EngineLost, InvalidInput, QueueFull, Unavailable
+from qwen_shots.loopback import is_this_machine
 from qwen_shots.schemas import Analysis, Batch, BatchAnalysis, BatchError, Health, Shot
 from qwen_shots.schemas import Problem as ProblemBody
 
@@ -53,9 +54,6 @@ TOO_MUCH = frozenset({413, 422})
 # Not every proxy says more than a status.
 GATEWAY = {502: "a proxy gets no answer of the server behind it", 504: "the server behind a proxy is too slow for it"}
 
-# A proxy of the environment has no way to this machine.
-LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
-
 
 class ShotClient:
     """One server.
@@ -68,7 +66,7 @@ class ShotClient:
         sleep: waits so many seconds.
 
     Raises:
-        InvalidInput: the address or the key can't be one.
+        InvalidInput: the address or the key can't be one, or the environment's proxy can't be used.
     """
 
     def __init__(
@@ -80,12 +78,13 @@ class ShotClient:
         retries: int = DEFAULT_RETRIES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http = httpx.Client(
-            base_url=_address(url),
-            headers=_bearer(key),
-            timeout=TIMEOUT,
-            mounts=dict.fromkeys(LOOPBACK),
-        )
+        address = _address(url)
+        # A transport of our own is asked past the proxies of the environment, which have no way to this machine.
+        direct = httpx.HTTPTransport() if is_this_machine(address.host) else None
+        try:
+            self._http = httpx.Client(base_url=address, headers=_bearer(key), timeout=TIMEOUT, transport=direct)
+        except (ImportError, ValueError) as error:  # SOCKS without the package for it, or no proxy's address at all
+            raise InvalidInput(f"the proxy that the environment names can't be used: {error}") from None
         self.batch_size = batch_size
         self._retries = retries
         self._sleep = sleep

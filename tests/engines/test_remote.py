@@ -574,6 +574,15 @@ def test_a_start_with_the_wrong_key(settings: Settings, monkeypatch: pytest.Monk
         make_engine(remote(settings, server.url))
 
 
+def test_a_proxy_that_can_not_be_used_is_named_unless_the_endpoint_is_here(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")  # which needs a package that is not installed
+    with pytest.raises(InvalidSettings, match="the proxy that the environment names"):
+        make_engine(remote(settings, "http://gpu-1:8000"))
+    make_engine(remote(settings, "http://127.0.0.1:8000"))
+
+
 def test_a_start_before_a_model_without_numbers(settings: Settings, server: FakeServer) -> None:
     server.fault = lambda _: JSONResponse({"choices": [{"logprobs": None}]})
     assert "does not answer: the endpoint's answer holds no log prob" in failure_of(remote(settings, server.url))
