@@ -8,11 +8,13 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from qwen_shots.errors import CannotLoad
+from served_models import check_number_type, check_served
 
 HERE = Path(__file__).parent
 
@@ -82,12 +84,17 @@ def by_hand(name: str) -> str:
 
 
 def check_whole(name: str, folder: Path, remedy: str) -> None:
-    """See that a checkpoint has all its parts and that no weight file was cut off. Reads no weights.
+    """See that a checkpoint is one that is served, has all its parts, and that no file was cut off. Reads no weights.
 
     Raises:
+        NotServed: it is of another family or format.
         CannotLoad: something is missing or broken; the message ends with the remedy.
     """
     files = weight_files(folder)
+    if broken := _broken_json(folder):
+        raise CannotLoad(f"the model {name} is not whole: {broken} is cut off or broken. {remedy}")
+    if (folder / "config.json").exists():
+        check_served(name, folder)
     if not files:
         raise CannotLoad(f"model.name: the folder {name} {_why_no_weights(folder)}")
     if missing := [file.name for file in files if not file.exists()]:
@@ -102,6 +109,8 @@ def check_whole(name: str, folder: Path, remedy: str) -> None:
     for file in files:
         if not _is_whole(file):
             raise CannotLoad(f"the model {name} is not whole: {file.name} is cut off or broken. {remedy}")
+        for key, kind in _number_types(file):
+            check_number_type(name, key, kind)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -167,6 +176,18 @@ def _why_no_weights(folder: Path) -> str:
     return "holds no *.safetensors file"
 
 
+def _broken_json(folder: Path) -> str | None:
+    """The name of the first file that ends in .json and does not hold an object."""
+    for file in sorted(folder.glob("*.json")):
+        try:
+            whole = isinstance(json.loads(file.read_bytes()), dict)
+        except (ValueError, RecursionError, OSError):
+            whole = False
+        if not whole:
+            return file.name
+    return None
+
+
 def _is_whole(file: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
@@ -176,6 +197,14 @@ def _is_whole(file: Path) -> bool:
             return True
     except (SafetensorError, OSError):
         return False
+
+
+def _number_types(file: Path) -> Iterator[tuple[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as tensors:
+        for key in tensors.keys():  # noqa: SIM118 - not a dict
+            yield key, tensors.get_slice(key).get_dtype()
 
 
 def weight_bytes(folder: Path, float_bytes: int) -> int:

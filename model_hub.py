@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_files import WANTED_FILES, by_hand, find_files, local_folder
-from qwen_shots.errors import CannotLoad
+from qwen_shots.errors import CannotLoad, NotServed
+from served_models import check_served
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -33,16 +34,23 @@ def download(name: str) -> Path:
     """Fetch the model, or do nothing where it is there and whole.
 
     Raises:
+        NotServed: it is of a family or a format that is not served.
         CannotLoad: it can't be fetched; the message names the model, the source, the reason and the way by hand.
     """
     if local_folder(name):
         return find_files(name)
-    with contextlib.suppress(CannotLoad):
+    try:
         return find_files(name)
+    except NotServed:
+        raise
+    except CannotLoad:
+        pass  # what is missing is fetched
     from huggingface_hub import constants
 
     try:
         _fetch(name)
+    except NotServed:
+        raise
     except Exception as error:  # the hub's library lets its transport's errors through, whatever that is today
         raise CannotLoad(
             f"the model {name} could not be fetched from {constants.ENDPOINT}: {_reason(name, error)} "
@@ -76,7 +84,7 @@ def download_processor(name: str) -> Path:
 
 
 def _fetch(name: str) -> None:
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
     from huggingface_hub.file_download import repo_folder_name
 
     model = HfApi().model_info(name, files_metadata=True)
@@ -88,6 +96,8 @@ def _fetch(name: str) -> None:
     blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
     _check_room(blobs, list(weights.values()))
+    # Before gigabytes of weights that could not be used.
+    check_served(name, Path(hf_hub_download(name, "config.json", revision=model.sha)).parent)
     for filename, file in weights.items():
         _fetch_file(name, model.sha, filename, file, blobs)
     snapshot_download(name, allow_patterns=WANTED_FILES)

@@ -259,7 +259,10 @@ def _check_weights(name: str, report: dict[str, Any]) -> None:
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library's own has no type
+        raise CannotLoad(f"the checkpoint's tokenizer can't be read: {error}") from error
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _read_chat_template(folder)
     return tokenizer
@@ -312,7 +315,7 @@ def _read_processor(folder: Path) -> dict[str, Any]:
         if (folder / name).exists():
             values: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
             values = values.get("image_processor", values)
-            if "image_mean" in values:
+            if {"image_mean", "image_std"} <= values.keys():
                 return values
     raise CannotLoad("the checkpoint has no preprocessor_config.json with image_mean and image_std")
 

@@ -24,7 +24,7 @@ GREEDY = {"temperature": 0, "top_p": 1, "repetition_penalty": 1, "n": 1, "stream
 CONTINUED = {
     "add_generation_prompt": False,
     "continue_final_message": True,
-    "chat_template_kwargs": {"add_vision_id": True},
+    "chat_template_kwargs": {"add_vision_id": True, "enable_thinking": False},
 }
 
 

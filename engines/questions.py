@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from jinja2 import TemplateError
+
 from qwen_shots import prompt
 from qwen_shots.errors import CannotLoad
 from qwen_shots.scoring import DIGITS
+from served_models import check_answers_at_once
 
 
 class Questions:
@@ -51,9 +54,17 @@ class Questions:
         return ids
 
     def _render(self, pictures: int) -> tuple[int, ...]:
-        text = self._tokenizer.apply_chat_template(
-            prompt.messages(self.attributes, pictures), tokenize=False, add_generation_prompt=True, add_vision_id=True
-        )
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                prompt.messages(self.attributes, pictures),
+                tokenize=False,
+                add_generation_prompt=True,
+                add_vision_id=True,
+                enable_thinking=False,
+            )
+        except (TemplateError, TypeError) as error:
+            raise CannotLoad(f"the checkpoint's chat template can't be rendered: {error}") from error
+        check_answers_at_once(text)
         ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
         if ids.count(self.image_token) != pictures:
             raise CannotLoad("the checkpoint's chat template does not place one picture token for each picture")

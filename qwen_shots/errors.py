@@ -6,6 +6,7 @@ QwenShotsError
   |   + InvalidPicture      a frame is not a picture, or not one that is served
   |   + InvalidSettings     the configuration is wrong
   + CannotLoad              the model is not there, can't be fetched or can't be used
+  |   + NotServed           it is of a family or a format that is not served
   + ShotFailed              this shot could not be scored, others can
   |   + NotANumber          the model's answer held NaN or infinity
   + Unavailable             nothing is wrong with the input: try again later
@@ -73,6 +74,10 @@ class CannotLoad(QwenShotsError):
 
     slug = "cannot-load"
     title = "The model can't be loaded"
+
+
+class NotServed(CannotLoad):
+    """The model is of a family or a format that is not served."""
 
 
 class ShotFailed(QwenShotsError):

@@ -19,6 +19,11 @@ VISION: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+VISION["qwen3_vl_moe"] = VISION["qwen3_vl"]
+TEXT: dict[str, dict[str, Any]] = {
+    "qwen3_vl_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 1},
+}
+
 COMPANIONS = ("tokenizer*", "preprocessor_config.json", "chat_template.jinja", "generation_config.json")
 
 
@@ -35,6 +40,7 @@ def tiny_model(family: str) -> Any:
         "rope_parameters": {
             "rope_type": "default", "rope_theta": 1e4, "mrope_section": [12, 10, 10], "mrope_interleaved": True,
         },
+        **TEXT.get(family, {}),
     }  # fmt: skip
     ids = {name: getattr(ours, name) for name in ("image_token_id", "video_token_id", "vision_start_token_id")}
     torch.manual_seed(0)

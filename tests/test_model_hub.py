@@ -208,6 +208,18 @@ def test_no_room(fetch: Fetch, hub: Hub) -> None:
     assert hub.asked == []
 
 
+def test_weights_that_nobody_could_use_are_not_fetched(
+    fetch: Fetch, hub: Hub, repository: Path, tmp_path: Path
+) -> None:
+    hub.folder = Path(shutil.copytree(repository, tmp_path / "quantized"))
+    config = json.loads((repository / "config.json").read_text())
+    (hub.folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq"}}))
+    code, said = outcome(fetch())
+    assert code == 1
+    assert f"ERROR: model.name: {NAME} is quantized (awq); the models served are" in " ".join(said.split())
+    assert [name for name, _ in hub.asked] == ["config.json"]
+
+
 def test_a_name_that_is_none(fetch: Fetch) -> None:
     code, said = outcome(fetch(name="no-such name!"))
     assert (code, "that is no name of a model" in " ".join(said.split())) == (1, True), said
