@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from qwen_shots.client.film import FilmFrame, frames
-from qwen_shots.client.rendering import Renderer, square, upright
+from qwen_shots.client.rendering import Renderer, size_shown
 from qwen_shots.client.shots import Span
 
 FRAMES = 5
@@ -91,19 +89,10 @@ class _Screen:
 
 def to_jpeg(frame: FilmFrame, renderer: Renderer) -> bytes:
     """A frame as a person sees it: square pixels, upright, MAX_SIDE on the long side or less."""
-    width, height = square(frame)
+    width, height = size_shown(frame)
     shrink = min(1.0, MAX_SIDE / max(width, height))
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
-    rgb = upright(_progressive(frame, renderer, size), frame.picture)
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    shown = renderer.show(frame.picture, size, "BICUBIC", one_field=True)
+    Image.fromarray(shown).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
-
-
-def _progressive(frame: FilmFrame, renderer: Renderer, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The picture in this size; of an interlaced one the first field, so that nothing shows twice."""
-    picture = frame.picture
-    if not picture.interlaced_frame:
-        return renderer.rgb(picture, size, "BICUBIC")
-    field = renderer.rgb(picture, (picture.width, picture.height))[::2]
-    return np.asarray(Image.fromarray(field).resize(size, Image.Resampling.BICUBIC))

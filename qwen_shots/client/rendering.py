@@ -72,17 +72,28 @@ class Renderer:
 
         self._reformatter = VideoReformatter()
 
-    def rgb(self, picture: VideoFrame, size: tuple[int, int], interpolation: str = "BILINEAR") -> NDArray[np.uint8]:
-        """The picture in SDR colours, scaled, and not turned upright.
+    def show(
+        self, picture: VideoFrame, size: tuple[int, int], interpolation: str = "BILINEAR", *, one_field: bool = False
+    ) -> NDArray[np.uint8]:
+        """The picture in SDR colours, upright and scaled.
 
         Args:
             picture: as decoded.
-            size: (width, height) in pixels.
+            size: (width, height) in pixels, upright; see `size_shown`.
             interpolation: one of PyAV's.
+            one_field: of an interlaced picture take the first field only, so that nothing shows twice.
 
         Returns:
-            (height, width, 3), 8 bits.
+            (height, width, 3) RGB, 8 bits.
         """
+        turn = _Turn.of(picture)
+        width, height = size[::-1] if turn.on_its_side else size
+        if not (one_field and picture.interlaced_frame):
+            return turn.apply(self._rgb(picture, (width, height), interpolation))
+        field = Image.fromarray(self._rgb(picture, (picture.width, picture.height), interpolation)[::2])
+        return turn.apply(np.asarray(field.resize((width, height), Image.Resampling.BICUBIC)))
+
+    def _rgb(self, picture: VideoFrame, size: tuple[int, int], interpolation: str) -> NDArray[np.uint8]:
         colour = colour_of(picture)
         if not hdr.is_wide(colour.primaries, colour.transfer):
             return self._reformat(picture, colour, size, "rgb24", interpolation).astype(np.uint8, copy=False)
@@ -104,18 +115,8 @@ class Renderer:
 
 def size_shown(frame: FilmFrame) -> tuple[int, int]:
     """Width and height of a frame as a person sees it: square pixels, upright."""
-    width, height = square(frame)
-    return (height, round(width)) if _Turn.of(frame.picture).on_its_side else (round(width), height)
-
-
-def square(frame: FilmFrame) -> tuple[float, int]:
-    """Width and height in square pixels, before it is turned upright."""
-    return float(frame.picture.width * frame.aspect), frame.picture.height
-
-
-def upright(rgb: NDArray[np.uint8], picture: VideoFrame) -> NDArray[np.uint8]:
-    """Turn and mirror RGB as the file's display matrix says; what is a view of it where that is possible."""
-    return _Turn.of(picture).apply(rgb)
+    width, height = round(frame.picture.width * frame.aspect), frame.picture.height
+    return (height, width) if _Turn.of(frame.picture).on_its_side else (width, height)
 
 
 @dataclass(frozen=True, slots=True)

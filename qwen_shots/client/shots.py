@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen_shots.client.film import FilmFrame, frames, open_film
+from qwen_shots.client.rendering import Renderer, size_shown
 
 if TYPE_CHECKING:
-    from av import VideoFrame
     from scenedetect import FrameTimecode, SceneDetector
 
 # What finds the hard cuts; all of PySceneDetect.
@@ -34,8 +34,8 @@ BLACK = 4
 # one rounding to the next, and the end of a fade looks like a cut.
 DIM = 32
 
-# The detectors look at pictures this wide, as PySceneDetect itself does; cuts show in small ones as well.
-WIDTH = 256
+# The detectors look at pictures this large, as PySceneDetect itself does; cuts show in small ones as well.
+LONG_SIDE = 256
 
 
 class Span(Protocol):
@@ -158,7 +158,7 @@ class _CutFinder:
         """Take in the next picture; the cuts that are sure now."""
         from scenedetect import FrameTimecode
 
-        picture = self._shrinker.shrink(frame.picture)
+        picture = self._shrinker.shrink(frame)
         # A picture's number, not its time: in a film with an uneven rate a time would be rounded to another.
         now = FrameTimecode(self.seen, self._rate)
         self._starts.append(frame.start)
@@ -234,20 +234,16 @@ def _detector(name: str) -> SceneDetector:
 
 
 class _Shrinker:
-    """Makes pictures small, all of a film as large as its first: detectors compare them, and a broadcast's may change.
-
-    One for a whole film: FFmpeg prepares its tables once, which costs as much as a picture.
-    """
+    """Makes pictures small, all as large as the first: detectors compare them, and a broadcast may change its size."""
 
     def __init__(self) -> None:
-        from av.video.reformatter import VideoReformatter
-
-        self._reformatter = VideoReformatter()
+        self._renderer = Renderer()
         self._size: tuple[int, int] | None = None
 
-    def shrink(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        """Blue, green and red, (height, at most WIDTH, 3)."""
+    def shrink(self, frame: FilmFrame) -> NDArray[np.uint8]:
+        """What is shown, in blue, green and red: (height, width, 3), the long side at most LONG_SIDE."""
         if self._size is None:
-            width = min(WIDTH, picture.width)
-            self._size = width, max(1, round(picture.height * width / picture.width))
-        return np.asarray(self._reformatter.reformat(picture, *self._size, "bgr24").to_ndarray(), np.uint8)
+            width, height = size_shown(frame)
+            shrink = min(1.0, LONG_SIDE / max(width, height))
+            self._size = max(1, round(width * shrink)), max(1, round(height * shrink))
+        return np.ascontiguousarray(self._renderer.show(frame.picture, self._size)[..., ::-1])

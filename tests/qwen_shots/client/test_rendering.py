@@ -21,8 +21,8 @@ from PIL import Image
 from qwen_shots.client.describe import describe
 from qwen_shots.client.film import frames
 from qwen_shots.client.frames import stills_of
-from qwen_shots.client.rendering import Renderer, size_shown, upright
-from qwen_shots.client.shots import Shot
+from qwen_shots.client.rendering import Renderer, size_shown
+from qwen_shots.client.shots import Shot, find_borders
 from qwen_shots.measure import darkness, luminance, motion
 from qwen_shots.media import Picture
 from tests.qwen_shots.client.clips import RATE, opened, picture, set_display_matrix, write_film
@@ -187,7 +187,7 @@ def test_dark_and_bright_scenes_in_hdr(tmp_path: Path, scene: str, transfer: int
 
 def first(path: Path) -> Picture:
     frame = next(frames(path))
-    return upright(Renderer().rgb(frame.picture, (frame.picture.width, frame.picture.height)), frame.picture)
+    return Renderer().show(frame.picture, size_shown(frame))
 
 
 def test_highlights_keep_their_order(tmp_path: Path) -> None:
@@ -349,3 +349,14 @@ def test_a_matrix_of_zeros_turns_nothing(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mp4", [cornered()] * 2)
     set_display_matrix(path, 0, 0, 0, 0)
     assert corners(first(path)) == "RGBW"
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_detectors_see_hdr_as_sdr(tmp_path: Path, transfer: int) -> None:
+    """Scenes so dark that there is no cut between them, and bright ones, between which there is one."""
+    dark, bright = moving(0, 26)[0], moving(40, 200)[0]
+    scenes = (dark, dark[:, ::-1, ::-1], bright, bright[:, ::-1, ::-1])
+    codes = [scene for scene in scenes for _ in range(24)]
+    sdr = Coding(BT709, colorspace=1, color_trc=1).write(tmp_path / "sdr.mkv", np.stack(codes) / 255)
+    hdr = replace(HDR10, color_trc=transfer).write(tmp_path / "hdr.mkv", in_hdr(codes, transfer))
+    assert [border.frame for border in find_borders(hdr)] == [border.frame for border in find_borders(sdr)]
