@@ -152,9 +152,10 @@ def decode(
 
 
 def measure_frames(frames: Sequence[media.Frame]) -> Measured:
-    """Light of the key frames, and motion from each frame of a shot to the next."""
-    luminance = measure.luminance([frames[index].image for index in fusion.key_frame_indices(len(frames))])
-    motion = measure.motion([frame.image for frame in frames], frames[0].size)
+    """Measure the light of the key frames, and motion from each frame of a shot to the next, bars left out."""
+    images, size = measure.without_bars([frame.image for frame in frames], frames[0].size)
+    luminance = measure.luminance([images[index] for index in fusion.key_frame_indices(len(images))])
+    motion = measure.motion(images, size)
     return Measured(luminance=luminance, darkness=measure.darkness(luminance), motion=motion)
 
 

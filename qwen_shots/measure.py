@@ -16,6 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
+from qwen_shots.active_picture import active_picture
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,6 +56,22 @@ def _linear_light() -> NDArray[np.float64]:
 
 
 LINEAR_LIGHT = _linear_light()
+
+
+def without_bars(frames: Sequence[Picture | Image.Image], size: Size) -> tuple[list[Image.Image], Size]:
+    """Crop the frames of a shot to their active picture, so that bars count neither as darkness nor as stillness.
+
+    Args:
+        frames: (height, width, 3) sRGB pictures of one shape.
+        size: (height, width) of the first frame before it was decoded at a reduced scale.
+
+    Returns:
+        The cropped frames, and the size that the first one has in the undecoded frame.
+    """
+    images = [_as_image(frame) for frame in frames]
+    active = active_picture(images)
+    rows, columns = active.slices(*size)
+    return [active.crop(image) for image in images], (rows.stop - rows.start, columns.stop - columns.start)
 
 
 def luminance(frames: Sequence[Picture | Image.Image]) -> float:
