@@ -31,7 +31,7 @@ def describe(path: Path, cut_by: str) -> FilmRecord:
         FilmError: the file is no film.
     """
     with open_film(path) as film:
-        duration, rate = _duration(film), usual_rate(film.frame_rate)
+        duration, rate = float(film.duration), usual_rate(film.frame_rate)
         timecode = _timecode(film, rate)
     first = next(frames(path))
     width, height = size_shown(first)
@@ -39,15 +39,6 @@ def describe(path: Path, cut_by: str) -> FilmRecord:
         log.warning("%s: it doesn't say how its colours are coded; BT.709 is assumed, by its size", path.name)
     size, fingerprint = _identity(path)
     return FilmRecord(path.absolute(), size, fingerprint, duration, rate, timecode, width, height, cut_by)
-
-
-def _duration(film: Film) -> float:
-    """Seconds; 0 where the header says nothing."""
-    import av
-
-    if film.video.duration and film.video.time_base:
-        return float(film.video.duration * film.video.time_base)
-    return float(Fraction(film.container.duration or 0, av.time_base))
 
 
 def _timecode(film: Film, rate: Fraction) -> str | None:

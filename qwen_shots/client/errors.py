@@ -5,6 +5,8 @@ QwenShotsError
   |   + NotAFilm            it can't be opened, or nothing in it is a moving picture that can be decoded
   |   + NoVideoStream       it holds sound or text alone
   |   + FilmCutShort        it ends before its own header says it does
+  |   + FilmDamaged         more than a small share of its pictures can't be decoded
+  |   + FilmEncrypted       it is encrypted, and the client has no keys
   + StoreError              the folder of answers can't be used
   |   + NoStore             it holds no answers that can be read
   |   + OtherFilm           it holds another film's answers
@@ -53,6 +55,20 @@ class FilmCutShort(FilmError):
 
     slug = "film-cut-short"
     title = "The film is cut short"
+
+
+class FilmDamaged(FilmError):
+    """More than a small share of its pictures can't be decoded."""
+
+    slug = "film-damaged"
+    title = "The film is damaged"
+
+
+class FilmEncrypted(FilmError):
+    """It is encrypted, and the client has no keys."""
+
+    slug = "film-encrypted"
+    title = "The film is encrypted"
 
 
 class StoreError(QwenShotsError):

@@ -1,11 +1,16 @@
 """A film file, opened and read once from front to back with PyAV, with exact times.
 
-Times are seconds from the first picture, for picture and sound alike.
+There is one clock, for picture and sound alike: the seconds at which a player shows a picture. MP4 and Matroska have a
+timeline that begins at 0, and Chromium's `currentTime` counts on it, so that a first picture at 1.4 s is shown then.
+Other formats may begin anywhere (a transport stream counts from when its encoder was started), and players count from
+the first timestamp of any track. Pictures that are never shown, as those outside an edit list, are left out and not
+counted.
 """
 
 from __future__ import annotations
 
-import logging
+import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,22 +18,22 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen_shots.client.errors import FilmCutShort, FilmError, NotAFilm, NoVideoStream
+from qwen_shots.client.errors import FilmCutShort, FilmError, NotAFilm
+from qwen_shots.client.packets import HEADER_TELLS_LENGTH, LENGTH_TOLERANCE_SECONDS, PacketReader, fraction
+from qwen_shots.client.tracks import picture_track, sound_tracks
 
 if TYPE_CHECKING:
     from av import AudioStream, FFmpegError, Packet, VideoFrame, VideoStream
     from av.container import InputContainer
 
-log = logging.getLogger(__name__)
-
-# Formats whose header tells the length; FFmpeg guesses that of others from the file's size or its last packet.
-HEADER_TELLS_LENGTH = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-# Sound and picture seldom end together, and a header may count an edit that is not played.
-LENGTH_TOLERANCE_SECONDS = 1.0
 # A picture comes a little before the one before it has gone in uneven films, never so much.
 LONGEST_STEP_BACK_SECONDS = 10.0
 # FFmpeg opens text and single pictures too.
 NO_FILM_FORMATS = frozenset({"tty", "image2"})
+# Formats whose timeline begins at 0, wherever on it the first picture lies.
+TIMELINE_FROM_ZERO = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+# Formats that store pictures in the order of decoding and without the times at which they are shown.
+WITHOUT_PRESENTATION_TIMES = frozenset({"avi"})
 
 FALLBACK_RATE = Fraction(25)
 
@@ -38,8 +43,8 @@ class FilmFrame:
     """A picture of the film.
 
     Attributes:
-        start: seconds from the first picture, when it comes on the screen.
-        end: seconds, when it goes.
+        start: seconds on the film's clock, when a player shows it.
+        end: seconds, when the next one takes its place; of the last one, when picture and sound have ended.
         picture: as decoded.
         aspect: a pixel's width over its height.
     """
@@ -52,16 +57,21 @@ class FilmFrame:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """An open film file."""
+    """An open film file.
+
+    Attributes:
+        path: where it is.
+        container: the file, opened.
+        video: the picture's track.
+        sound: the tracks that are heard together; none for a silent film.
+        origin: where the film's clock is 0, in the file's own seconds.
+    """
 
     path: Path
     container: InputContainer
     video: VideoStream
-
-    @property
-    def origin(self) -> Fraction:
-        """The first picture's time in the file's own seconds."""
-        return (self.video.start_time or 0) * fraction(self.video.time_base)
+    sound: tuple[AudioStream, ...]
+    origin: Fraction
 
     @property
     def frame_rate(self) -> Fraction:
@@ -69,9 +79,22 @@ class Film:
         return fraction(self.video.average_rate or self.video.guessed_rate or FALLBACK_RATE)
 
     @property
-    def sound(self) -> AudioStream | None:
-        """The track that a player plays: the default one, no commentary or description; None for a silent film."""
-        return min(self.container.streams.audio, key=_side_role, default=None)
+    def duration(self) -> Fraction:
+        """Seconds, by the header or FFmpeg's guess; 0 where neither knows."""
+        import av
+
+        if self.container.duration:
+            return Fraction(self.container.duration, av.time_base)
+        return (self.video.duration or 0) * fraction(self.video.time_base)
+
+    @property
+    def pictures_expected(self) -> float:
+        """How many pictures the header speaks of; infinite where it says nothing."""
+        if self.video.frames:
+            return self.video.frames
+        if self.container.format.name in HEADER_TELLS_LENGTH and self.duration:
+            return float(self.duration * self.frame_rate)
+        return math.inf
 
 
 @contextmanager
@@ -81,19 +104,39 @@ def open_film(path: Path) -> Iterator[Film]:
     Raises:
         NotAFilm: it is not there, or not a film.
         NoVideoStream: it holds no moving picture.
+        FilmEncrypted: its picture is encrypted.
         FilmCutShort: it is an MP4 without its index.
     """
     import av
 
+    _check_can_be_read_again(path)
     try:
-        # The prefix keeps FFmpeg from taking a name with a colon for an address.
-        container = av.open(f"file:{path}")
+        # The prefix keeps FFmpeg from taking a name with a colon for an address. Old programs wrote tags as they liked.
+        container = av.open(f"file:{path}", metadata_errors="replace")
     except av.FFmpegError as error:
         raise _why_not(path, error) from None
     with container:
         if container.format.name in NO_FILM_FORMATS or container.format.name.endswith("_pipe"):
             raise NotAFilm(f"{path.name} is not a film ({container.format.long_name})")
-        yield Film(path, container, _video_of(container, path))
+        video = picture_track(container, path)
+        yield Film(path, container, video, sound_tracks(container, video), _origin(container, video))
+
+
+def _check_can_be_read_again(path: Path) -> None:
+    """Refuse what can be read only once, or never ends, before an attempt to open it waits for a writer."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise NotAFilm(
+            f"{path} is a pipe, a socket or a device, and a film is read more than once: save it to a file first"
+        )
+
+
+def _origin(container: InputContainer, video: VideoStream) -> Fraction:
+    import av
+
+    if container.format.name in TIMELINE_FROM_ZERO:
+        # Nothing is shown before 0; a film with a negative start is moved as a whole.
+        return min(Fraction(0), (video.start_time or 0) * fraction(video.time_base))
+    return Fraction(container.start_time or 0, av.time_base)
 
 
 def _why_not(path: Path, error: FFmpegError) -> NotAFilm | FilmCutShort:
@@ -108,152 +151,131 @@ def _why_not(path: Path, error: FFmpegError) -> NotAFilm | FilmCutShort:
     return NotAFilm(f"{path.name} is not a film that can be read ({error.strerror})")
 
 
-def _video_of(container: InputContainer, path: Path) -> VideoStream:
-    from av.stream import Disposition
-
-    # A cover is no film.
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    if not moving:
-        raise NoVideoStream(f"{path.name} holds no moving picture")
-    stream = min(moving, key=_side_role)
-    stream.thread_type = "AUTO"
-    return stream
-
-
-def _side_role(stream: VideoStream | AudioStream) -> tuple[bool, bool]:
-    """The smaller, the more a track is the film itself; equal ones count in the file's order."""
-    from av.stream import Disposition
-
-    beside = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired
-    return bool(stream.disposition & beside), not stream.disposition & Disposition.default
-
-
 def frames(path: Path) -> Iterator[FilmFrame]:
-    """All pictures of a film, in order of time. Damaged ones are passed over, with one warning.
+    """Decode all pictures of a film that are shown, in order of time. Damaged ones are passed over, with one warning.
 
     Raises:
         NotAFilm: it can't be opened, or no picture in it can be decoded.
         NoVideoStream: it holds no moving picture.
+        FilmEncrypted: its picture is encrypted.
+        FilmDamaged: more than a small share of its pictures is damaged. Raised as soon as that is sure.
         FilmCutShort: it ended early. Raised after the last picture that is there.
-        FilmError: its times begin anew in the middle.
+        FilmError: its times begin anew in the middle. Raised after the last picture before that.
     """
     with open_film(path) as film:
-        clock = _Clock(film)
-        reader = _Reader(film)
-        for packet in reader.packets():
-            if packet.stream is film.video:
-                for picture in reader.decoded(packet):
-                    yield clock.frame(picture)
-        reader.report_damage()
-        if not clock.ticked:
+        reader = PacketReader(film)
+        aspect = fraction(film.video.sample_aspect_ratio or Fraction(1))
+        current: _Shown | None = None
+        for following in _shown(film, reader):
+            if current:
+                yield FilmFrame(
+                    float(current.start), float(max(current.start, following.start)), current.picture, aspect
+                )
+            current = following
+        if not current:
             raise NotAFilm(f"no picture in {path.name} can be decoded")
-        reader.check_end()
+        yield FilmFrame(float(current.start), float(_last_end(current.end, reader)), current.picture, aspect)
+        reader.check()
 
 
 def picture_times(path: Path) -> tuple[list[float], float]:
-    """When each picture comes on the screen, in order, and when the last one goes. Nothing is decoded.
+    """When each picture is shown, in order, and when the last one goes, as `frames` has it. Nothing is decoded.
 
     Raises:
         FilmError: as `frames`.
     """
     with open_film(path) as film:
-        reader = _Reader(film)
-        usual = 1 / film.frame_rate
-        shown: list[tuple[Fraction, Fraction]] = []
-        for packet in reader.packets():
-            if packet.stream is film.video and packet.size:
-                base = fraction(packet.time_base)
-                # AVI gives no presentation times, and its pictures come in order.
-                time = packet.dts if packet.pts is None else packet.pts
-                start = len(shown) * usual if time is None else max(time * base - film.origin, Fraction(0))
-                shown.append((start, start + (packet.duration * base if packet.duration else usual)))
-        reader.check_end()
-    shown.sort()
+        reader = PacketReader(film)
+        clock = _Clock(film)
+        shown = [
+            (*clock.span_of_packet(packet), packet.is_keyframe)
+            for packet in reader.packets()
+            if packet.stream is film.video and packet.size and not packet.is_discard
+        ]
+        reader.check()
     if not shown:
         raise NotAFilm(f"there is no picture in {path.name}")
-    return [float(start) for start, _ in shown], float(shown[-1][1])
+    first = Fraction(0)
+    if film.container.format.name not in TIMELINE_FROM_ZERO:
+        # A recording may begin between two key frames; what needs the one before can't be decoded.
+        first = next((start for start, _, key in shown if key), first)
+    spans = sorted((start, end) for start, end, _ in shown if start >= first)
+    return [float(start) for start, _ in spans], float(_last_end(spans[-1][1], reader))
+
+
+def _last_end(end: Fraction, reader: PacketReader) -> Fraction:
+    """When a film ends whose last picture ends then: a player leaves it on the screen while the sound goes on."""
+    # Nearly every film's sound is a little longer: codecs fill up their last block.
+    return reader.sound_end if reader.sound_end > end + LENGTH_TOLERANCE_SECONDS else end
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A picture and its time; `end` as the file says, or by the usual length."""
+
+    start: Fraction
+    end: Fraction
+    picture: VideoFrame
+
+
+def _shown(film: Film, reader: PacketReader) -> Iterator[_Shown]:
+    """All pictures that can be decoded, up to where the times begin anew."""
+    clock = _Clock(film)
+    latest = Fraction(0)
+    for packet in reader.packets():
+        if packet.stream is not film.video:
+            continue
+        clock.note(packet)
+        for picture in reader.decoded(packet):
+            start, end = clock.span(picture)
+            if start < latest - LONGEST_STEP_BACK_SECONDS:
+                reader.fail(
+                    FilmError(
+                        f"the times in {film.path.name} begin anew after {float(latest):.1f} s: it is put together of "
+                        "several recordings; `ffmpeg -i FILM -c copy OTHER.mkv` gives it times that go on"
+                    )
+                )
+                return
+            latest = end
+            yield _Shown(start, end, picture)
 
 
 class _Clock:
-    """Gives each picture its time, also where the file gives none."""
+    """Gives each picture its time on the film's clock, also where the file gives none."""
 
     def __init__(self, film: Film) -> None:
+        self._decoder = film.video.codec_context
         self._origin = film.origin
         self._usual = 1 / film.frame_rate
-        self._aspect = fraction(film.video.sample_aspect_ratio or Fraction(1))
+        self._by_decoding = film.container.format.name in WITHOUT_PRESENTATION_TIMES
+        self._decoded: list[int] = []
         self._next = Fraction(0)
-        self._name = film.path.name
-        self.ticked = False
 
-    def frame(self, picture: VideoFrame) -> FilmFrame:
-        base = fraction(picture.time_base)
-        start = self._next if picture.pts is None else max(picture.pts * base - self._origin, Fraction(0))
-        if start < self._next - LONGEST_STEP_BACK_SECONDS:
-            raise FilmError(
-                f"the times in {self._name} begin anew after {float(self._next):.1f} s: it is put together of several "
-                "recordings; `ffmpeg -i FILM -c copy OTHER.mkv` gives it times that go on"
-            )
-        self._next = start + (picture.duration * base or self._usual)
-        self.ticked = True
-        return FilmFrame(float(start), float(self._next), picture, self._aspect)
+    def note(self, packet: Packet[Any]) -> None:
+        """Take in a packet before it is decoded."""
+        if self._by_decoding and packet.size and packet.dts is not None:
+            self._decoded.append(packet.dts)
 
+    def span(self, picture: VideoFrame) -> tuple[Fraction, Fraction]:
+        """A picture's start and end."""
+        time = self._reordered(picture) if self._by_decoding else picture.pts
+        return self._span(time, picture.duration, fraction(picture.time_base))
 
-class _Reader:
-    """Reads packets, passes over damaged ones and knows where the file ended."""
+    def span_of_packet(self, packet: Packet[Any]) -> tuple[Fraction, Fraction]:
+        """The start and end of a packet's picture; without presentation times, of the picture of the same number."""
+        time = packet.dts if packet.pts is None or self._by_decoding else packet.pts
+        return self._span(time, packet.duration, fraction(packet.time_base))
 
-    def __init__(self, film: Film) -> None:
-        self._film = film
-        self._end = Fraction(0)
-        self._damaged = 0
+    def _span(self, time: int | None, duration: int | None, base: Fraction) -> tuple[Fraction, Fraction]:
+        start = self._next if time is None else max(time * base - self._origin, Fraction(0))
+        self._next = start + ((duration or 0) * base or self._usual)
+        return start, self._next
 
-    def packets(self) -> Iterator[Packet[Any]]:
-        """All packets, of picture, sound and text, up to where the file can be read."""
-        import av
+    def _reordered(self, picture: VideoFrame) -> int | None:
+        """The time of the packet that has the picture's place in the order of decoding.
 
-        packets = self._film.container.demux()
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except av.FFmpegError as error:
-                raise FilmCutShort(f"{self._film.path.name} can't be read to its end ({error.strerror})") from None
-            if packet.pts is not None and packet.time_base:
-                end = (packet.pts + (packet.duration or 0)) * fraction(packet.time_base)
-                self._end = max(self._end, end)
-            yield packet
-
-    def decoded(self, packet: Packet[Any]) -> list[VideoFrame]:
-        """The pictures that a packet completes."""
-        import av
-
-        try:
-            return packet.decode()
-        except av.FFmpegError:
-            self._damaged += 1
-            return []
-
-    def report_damage(self) -> None:
-        """Say once how much was passed over."""
-        if self._damaged:
-            log.warning("%s: %d damaged pictures were passed over", self._film.path.name, self._damaged)
-
-    def check_end(self) -> None:
-        """Compare where the file ended with what its header says."""
-        import av
-
-        container = self._film.container
-        if container.format.name not in HEADER_TELLS_LENGTH or not container.duration:
-            return
-        # Matroska counts from zero and MP4 from the first packet; the shorter reading accuses no whole film.
-        told = Fraction(container.duration, av.time_base)
-        if self._end < told - LENGTH_TOLERANCE_SECONDS:
-            raise FilmCutShort(
-                f"{self._film.path.name} ends after {float(self._end):.1f} s, and its header says {float(told):.1f} s"
-            )
-
-
-def fraction(value: Fraction | None) -> Fraction:
-    """A time base or ratio that PyAV tells, also as the kind of its own that PyAV 19 gives."""
-    assert value is not None
-    return Fraction(value.numerator, value.denominator)
+        A decoder that reorders gives a picture out when it has read so many packets more; at the end all that is left.
+        """
+        if picture.dts is None:
+            return None
+        return self._decoded[max(0, bisect_left(self._decoded, picture.dts) - self._decoder.reorder_depth)]

@@ -24,7 +24,7 @@ class Still:
     """One frame of a shot.
 
     Attributes:
-        time: seconds from the film's first picture, when the frame comes on the screen.
+        time: seconds on the film's clock (see `film`), when a player shows the frame.
         jpeg: the file's bytes.
     """
 

@@ -59,7 +59,7 @@ class Shot:
     """What the camera saw without a break.
 
     Attributes:
-        start: seconds from the film's first picture.
+        start: seconds on the film's clock (see `film`), when a player shows the first picture.
         end: seconds; the next shot's start, or when the last picture goes.
     """
 
@@ -78,7 +78,7 @@ class Border:
 
     Attributes:
         frame: the number of the picture with which the next shot begins, from 0.
-        time: seconds, when that picture comes on the screen; of the last border, when the last picture goes.
+        time: seconds on the film's clock, when a player shows that picture; of the last border, when the film ends.
     """
 
     frame: int
@@ -93,7 +93,7 @@ def find_shots(path: Path, on_progress: Callable[[float], None] | None = None) -
         on_progress: called with the seconds read so far, after each picture.
 
     Returns:
-        Shots in order, without gaps, from 0 to the film's end; one where there is no cut.
+        Shots in order, without gaps, from the first picture to the film's end; one where there is no cut.
 
     Raises:
         FilmError: the file is no film, or cut short.
@@ -124,9 +124,10 @@ def find_borders(
     """
     with open_film(path) as film:
         finder = _CutFinder(detector, film.frame_rate)
-    yield Border(0, 0.0)
     end = 0.0
     for frame in frames(path):
+        if not finder.seen:
+            yield Border(0, frame.start)
         end = frame.end
         yield from finder.look(frame)
         if on_progress:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qwen_shots.audio import classify
 from qwen_shots.client.shots import Shot
 from qwen_shots.client.sound import features, features_of
-from qwen_shots.client.soundtrack import RATE, _blocks, sounds_of
+from qwen_shots.client.soundtrack import RATE, _mixed, sounds_of
 from qwen_shots.schemas import AudioFeatures
 from tests.helpers import ROOT
 from tests.qwen_shots.client.clips import SOUND_RATE, scenes, tone, write_film
@@ -153,6 +153,10 @@ def decoded(samples: NDArray[np.float32], starts: float, layout: str = "mono") -
     return frame
 
 
+def laid(pieces: list[av.AudioFrame]) -> NDArray[np.float32]:
+    return np.concatenate(list(_mixed([(0, piece) for piece in pieces], 1, Fraction(0))))
+
+
 def test_gaps_overlaps_and_what_lies_before_the_picture() -> None:
     pieces = [
         decoded(tone(500, 1), -0.5),  # half of it before the first picture
@@ -160,7 +164,7 @@ def test_gaps_overlaps_and_what_lies_before_the_picture() -> None:
         decoded(tone(500, 1), 1.7),  # repeats 0.3 s
         decoded(tone(500, 0.3), 2.7, "stereo"),  # another layout
     ]
-    sound = np.concatenate(list(_blocks(pieces, Fraction(0))))
+    sound = laid(pieces)
     assert len(sound) / RATE == pytest.approx(3.0, abs=0.01)
     for first, last, level in ((0.02, 0.48, 0.212), (0.52, 1.48, 0.0), (1.52, 2.68, 0.212), (2.72, 2.98, 0.212)):
         part = sound[int(first * RATE) : int(last * RATE)]
@@ -171,7 +175,7 @@ def test_samples_that_are_no_numbers_are_silence() -> None:
     """Only floating point sound can hold them, and no measurement may."""
     broken = tone(500, 1)
     broken[10_000:10_010], broken[20_000] = np.nan, np.inf
-    (heard,) = [np.concatenate(list(_blocks([decoded(broken, 0.0)], Fraction(0))))]
+    heard = laid([decoded(broken, 0.0)])
     assert np.isfinite(heard).all()
     assert features(heard).rms_energy_mean == pytest.approx(0.212, abs=0.01)
 
