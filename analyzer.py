@@ -14,6 +14,7 @@ import numpy as np
 from engines.base import Engine, Picture, ShotPictures
 from processes import usable_cores
 from qwen_shots import audio, fusion, measure, media
+from qwen_shots.decode_budget import DecodeBudget
 from qwen_shots.media import PictureFit, Size
 from qwen_shots.schemas import Analysis, Measured, Shot
 from settings import ProcessingSettings
@@ -62,6 +63,7 @@ class ShotAnalyzer:
         cores = usable_cores()
         self._shots = ThreadPoolExecutor(cores, thread_name_prefix="prepare")
         self._frames = ThreadPoolExecutor(cores, thread_name_prefix="decode")
+        self._budget = DecodeBudget()
 
     async def analyze(self, shot: Shot, *, explain: bool = False, deadline: float = math.inf) -> Analysis:
         """Say how a shot feels.
@@ -110,7 +112,7 @@ class ShotAnalyzer:
         self.preparing += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._shots, decode, shot, self._engine.fit, self._frames.map
+                self._shots, decode, shot, self._engine.fit, self._frames.map, self._budget
             )
         finally:
             self.preparing -= 1
@@ -126,7 +128,10 @@ Ready = tuple[media.Frame, Picture | None]
 
 
 def decode(
-    shot: Shot, fit: PictureFit | None, each: Callable[[Callable[[int], Ready], range], Iterable[Ready]] = map
+    shot: Shot,
+    fit: PictureFit | None,
+    each: Callable[[Callable[[int], Ready], range], Iterable[Ready]] = map,
+    budget: DecodeBudget | None = None,
 ) -> Decoded:
     """Decode all frames, and bring the key frames to the size at which the engine sees them.
 
@@ -134,6 +139,7 @@ def decode(
         shot: five frames or so.
         fit: that size; None decodes everything at its full size and leaves it.
         each: does the work of all frames, as `map` does it one after another.
+        budget: holds the memory of what is decoded at the same moment down.
 
     Raises:
         InvalidPicture: a frame can't be read; the detail names it.
@@ -142,7 +148,8 @@ def decode(
 
     def ready(index: int) -> Ready:
         is_key = index in keys
-        frame = media.decode_frame(shot.images[index], f"images[{index}]", _least(fit, is_key=is_key) if fit else None)
+        least = _least(fit, is_key=is_key) if fit else None
+        frame = media.decode_frame(shot.images[index], f"images[{index}]", least, budget)
         if not is_key:
             return frame, None
         return frame, fit.picture(frame) if fit else np.array(frame.image)

@@ -19,6 +19,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+GREY_OF_16_BIT = ((np.arange(65_536) + 128) // 257).astype(np.uint8)
+
 ON_ITS_SIDE = frozenset({5, 6, 7, 8})
 
 
@@ -42,25 +44,32 @@ def as_seen(image: Image.Image) -> Image.Image:
 
 def _colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Split a picture into L, RGB or CMYK, and its transparency (L), if any."""
-    if image.mode.startswith("I"):
-        return _from_16_bit_grey(image)
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    elif "transparency" in image.info:
-        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
-    elif image.mode == "1":
-        image = image.convert("L")
+    image = to_8_bit(image)
     if image.mode not in ("LA", "RGBA"):
         return image, None
     return image.convert("L" if image.mode == "LA" else "RGB"), image.getchannel("A")
 
 
-def _from_16_bit_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def to_8_bit(image: Image.Image) -> Image.Image:
+    """A picture as L, LA, RGB, RGBA or CMYK, its transparent colour as an alpha channel."""
+    has_key = "transparency" in image.info
+    if image.mode.startswith("I"):
+        return _from_16_bit_grey(image)
+    if image.mode in ("P", "PA"):
+        return image.convert("RGBA" if has_key or image.mode == "PA" else "RGB")
+    if has_key:
+        return image.convert("RGBA" if image.mode == "RGB" else "LA")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _from_16_bit_grey(image: Image.Image) -> Image.Image:
     """Scale 0..65535 to 0..255; Pillow's own conversion clips all above 255 to white."""
-    deep = np.asarray(image).astype(np.uint32)
+    deep = np.asarray(image).astype(np.uint16)
+    grey = Image.fromarray(GREY_OF_16_BIT[deep])
     key = image.info.get("transparency")
-    alpha = None if key is None else Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8))
-    return Image.fromarray(((deep + 128) // 257).astype(np.uint8)), alpha
+    if key is None:
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8))))
 
 
 def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:

@@ -1,8 +1,9 @@
 """From what a client sent to frames as a person would see them.
 
 A frame is a base64 JPEG, PNG or WebP. Its format is decided by its content, its limits are checked before any pixel is
-decoded, and what comes out is 8-bit sRGB, upright, with transparency laid on white as a browser's page shows it. A JPEG
-that will be looked at much smaller is decoded at a reduced scale, which is faster.
+decoded, and what comes out is 8-bit sRGB, upright, with transparency laid on white as a browser's page shows it. A
+frame that will be looked at much smaller is reduced: a JPEG while it is decoded, others before their colours are
+converted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TypeAlias
@@ -19,10 +21,13 @@ from typing import TypeAlias
 import numpy as np
 import pybase64
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile
 
 from qwen_shots.colour import as_seen, is_on_its_side, scale_key
+from qwen_shots.decode_budget import DecodeBudget
 from qwen_shots.errors import InvalidPicture
+from qwen_shots.formats import MAX_PIXELS, format_of
+from qwen_shots.reduce import reduced, scale_for
 
 Picture: TypeAlias = NDArray[np.uint8]
 """A frame: (height, width, 3), 8-bit sRGB."""
@@ -32,21 +37,10 @@ Size: TypeAlias = tuple[int, int]
 
 MIN_SIDE = 16
 MAX_SIDE = 16_384  # just above WebP's own 16,383
-MAX_PIXELS = 7680 * 4320  # 8K UHD, the largest frame of a film
 MAX_RATIO = 20
 
-# A progressive JPEG is decoded in passes over the whole picture, 10 as encoders write it; a file of some kB can ask for
-# thousands, each 9 ms at 8K. So many passes may a picture have, and the largest one fewer.
-MAX_SCANS = 100
-MAX_PIXELS_SCANNED = 20 * MAX_PIXELS
-START_OF_SCAN = b"\xff\xda"
-
-# What else makes a decoder slow, each held to about a second of a processor of 2023 (benchmarks/stress/pictures.py): a
-# PNG's unpacked bytes, of which 8 bits RGB at 8K UHD has so many; a WebP's pixels; a progressive JPEG's coded bytes.
-MAX_PNG_BYTES = 3 * MAX_PIXELS
-PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of its header
-MAX_WEBP_PIXELS = MAX_PIXELS // 2
-MAX_PROGRESSIVE_BYTES = 24 * 2**20
+BYTES_A_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow; 4 of the others
+COPIES = 2  # of a picture, on its way to sRGB on white
 
 # What Pillow's decoders raise on a broken file, found by fuzzing them (tests/qwen_shots/test_media.py).
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
@@ -91,39 +85,57 @@ def decode_picture(encoded: str, field: str) -> Picture:
     return np.array(decode_frame(encoded, field).image)
 
 
-def decode_frame(encoded: str, field: str, least: Callable[[Size], Size] | None = None) -> Frame:
+def decode_frame(
+    encoded: str, field: str, least: Callable[[Size], Size] | None = None, budget: DecodeBudget | None = None
+) -> Frame:
     """Decode one frame.
 
     Args:
         encoded: standard base64 (RFC 4648 section 4) of a JPEG, PNG or WebP file, without line breaks.
         field: the frame's name in an error, such as `images[2]`.
-        least: the frame's size to the size that is needed of it. A JPEG comes out at 1/2, 1/4 or 1/8 of its size where
-            both sides are still that long; None asks for the full size.
+        least: the frame's size to the size that is needed of it. It comes out at 1/2, 1/4 or 1/8 of its size where both
+            sides are still that long; None asks for the full size.
+        budget: waits until there is room for the decoded pixels.
 
     Raises:
         InvalidPicture: not base64, not a picture, truncated, animated, or outside the limits. Its detail names
             `field` and the limit and never repeats what was sent.
     """
     data = _decode_base64(encoded, field)
+    known = format_of(data, field)
+    known.check_parts(data, field)
     try:
-        with _open(data, field) as image:
+        with known.open(BytesIO(data)) as image:
             _check_size(image.width, image.height, field)
-            _check_cost(image, data, field)
+            known.check_cost(image, data, field)
             if getattr(image, "is_animated", False):
                 raise InvalidPicture(f"{field} is animated; send one still picture a frame")
             scale_key(image)
             turned = is_on_its_side(image)
             size = (image.width, image.height) if turned else (image.height, image.width)
-            if least:
-                height, width = least(size)
-                image.draft(None, (height, width) if turned else (width, height))
-            image.load()
-            return Frame(as_seen(image), size)
+            buffered = known.buffered(image) * image.width * image.height
+            scale = _reduce_while_decoding(image, least(size), turned=turned) if least else 1
+            with budget.taken(buffered + _pixel_bytes(image, scale)) if budget else nullcontext():
+                image.load()
+                return Frame(as_seen(reduced(image, scale)), size)
     except Image.DecompressionBombError:
         # Pillow's WebP decoder refuses a huge canvas before it tells the size.
         raise InvalidPicture(_too_large(field)) from None
     except BROKEN_FILE:
         raise InvalidPicture(f"{field} is damaged or cut short and can't be decoded") from None
+
+
+def _reduce_while_decoding(image: ImageFile.ImageFile, least: Size, *, turned: bool) -> int:
+    """Have a JPEG decoded at the scale that is large enough; returns by how much the picture must still be divided."""
+    height, width = reversed(least) if turned else least
+    return 1 if image.draft(None, (width, height)) else scale_for(image.size, (width, height))
+
+
+def _pixel_bytes(image: ImageFile.ImageFile, scale: int) -> int:
+    """Bytes of the decoded picture, and of the copies that bring it into colour where it is not reduced first."""
+    pixel = BYTES_A_PIXEL.get(image.mode, 4)
+    copies = 0 if scale > 1 else COPIES * 4
+    return image.width * image.height * (pixel + copies)
 
 
 def _decode_base64(encoded: str, field: str) -> bytes:
@@ -137,21 +149,6 @@ def _decode_base64(encoded: str, field: str) -> bytes:
         raise InvalidPicture(f"{field} is not base64 (standard alphabet, padded, no line breaks)") from None
 
 
-def _open(data: bytes, field: str) -> ImageFile.ImageFile:
-    """Read the header with the decoder that the first bytes ask for.
-
-    Not Image.open: it guesses among dozens of formats, and warns at a pixel limit of its own. A phone's MPO is a JPEG
-    with more pictures behind it; this decoder sees the first one, as browsers do.
-    """
-    if data.startswith(b"\xff\xd8\xff"):
-        return JpegImagePlugin.JpegImageFile(BytesIO(data))
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImagePlugin.PngImageFile(BytesIO(data))
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile(BytesIO(data))
-    raise InvalidPicture(f"{field} is not a JPEG, PNG or WebP picture")
-
-
 def _check_size(width: int, height: int, field: str) -> None:
     if min(width, height) < MIN_SIDE:
         raise InvalidPicture(f"{field} is too small: each side must be {MIN_SIDE} pixels or more")
@@ -159,34 +156,6 @@ def _check_size(width: int, height: int, field: str) -> None:
         raise InvalidPicture(_too_large(field))
     if max(width, height) > MAX_RATIO * min(width, height):
         raise InvalidPicture(f"{field} is too narrow: one side may be at most {MAX_RATIO} times the other")
-
-
-def _check_cost(image: ImageFile.ImageFile, data: bytes, field: str) -> None:
-    """Refuse what would hold its decoder for longer than a second, by what the header tells."""
-    if image.format == "JPEG":
-        _check_scans(data, image.width * image.height, field)
-    elif image.format == "PNG":
-        bits = data[24] * PNG_CHANNELS.get(data[25], 4)
-        # To apply a profile takes as long again.
-        most = MAX_PNG_BYTES // 2 if image.info.get("icc_profile") else MAX_PNG_BYTES
-        if image.height * math.ceil(image.width * bits / 8) > most:
-            raise InvalidPicture(
-                f"{field} is a PNG of too many bytes: at most {MAX_PNG_BYTES:,} unpacked (8 bits RGB at 7680 x 4320), "
-                "half of that with a colour profile"
-            )
-    elif image.width * image.height > MAX_WEBP_PIXELS:
-        raise InvalidPicture(f"{field} is a WebP of too many pixels: at most {MAX_WEBP_PIXELS:,}")
-
-
-def _check_scans(data: bytes, pixels: int, field: str) -> None:
-    # The coded data itself never holds these two bytes. This is eight times as fast as data.count, and lets go of the
-    # interpreter's lock.
-    code = np.frombuffer(data, np.uint8)
-    scans = int(np.count_nonzero((code[:-1] == START_OF_SCAN[0]) & (code[1:] == START_OF_SCAN[1])))
-    if scans > MAX_SCANS or scans * pixels > MAX_PIXELS_SCANNED:
-        raise InvalidPicture(f"{field} is a JPEG of too many scans: {MAX_SCANS} are allowed, 20 at 7680 x 4320")
-    if scans > 1 and len(data) > MAX_PROGRESSIVE_BYTES:
-        raise InvalidPicture(f"{field} is a JPEG of several scans and more than 24 MiB; send it in one scan (baseline)")
 
 
 def _too_large(field: str) -> str:

@@ -343,10 +343,60 @@ def test_a_reduced_scale_shows_the_same(kind: str) -> None:
     assert np.abs(np.asarray(halved.image, float) - np.asarray(whole.image.reduce(2), float)).mean() <= 1
 
 
+INDEX = made.scene(180, 320)[..., 0] // 64
+PALETTE = np.array([[255, 0, 0], [0, 200, 0], [0, 0, 150], [90, 90, 90]])
+DEEP = LARGE[..., 0].astype(int) * 257 + LARGE[..., 1]
+ALPHA = np.dstack([LARGE, 255 - LARGE[..., 1]])
+KEY = int(DEEP[0, 0])
+# Name to the file and to what it shows, laid on white, by construction.
+REDUCED: dict[str, tuple[bytes, np.ndarray]] = {
+    "png": (made.encode(Image.fromarray(LARGE), "PNG"), LARGE),
+    "webp": (made.encode(Image.fromarray(LARGE), "WEBP", lossless=True), LARGE),
+    "rgba": (made.encode(Image.fromarray(ALPHA), "PNG"), made.on_white(LARGE, ALPHA[..., 3] / 255)),
+    "16-bit grey": (made.png(16, 0, DEEP), grey_to_rgb(DEEP / 257)),
+    "16-bit grey with a key": (
+        made.png(16, 0, DEEP, (b"tRNS", struct.pack(">H", KEY))),
+        grey_to_rgb(np.where(DEEP == KEY, 255, DEEP / 257)),
+    ),
+    "palette": (made.png(2, 3, INDEX, (b"PLTE", PALETTE.astype(np.uint8).tobytes())), PALETTE[INDEX]),
+    "palette with transparency": (
+        made.png(2, 3, INDEX, (b"PLTE", PALETTE.astype(np.uint8).tobytes()), (b"tRNS", bytes([0, 85]))),
+        made.on_white(PALETTE[INDEX], np.array([0, 85, 255, 255])[INDEX] / 255),
+    ),
+    "rgb with a key": (
+        made.png(8, 2, LARGE, (b"tRNS", struct.pack(">HHH", *LARGE[0, 0].tolist()))),
+        np.where((LARGE[0, 0] == LARGE).all(axis=-1, keepdims=True), 255, LARGE),
+    ),
+    "1-bit": (made.png(1, 0, INDEX > 1), grey_to_rgb((INDEX > 1) * 255)),
+}
+
+
+@pytest.mark.parametrize("strip", [2**20, 999])
+@pytest.mark.parametrize(("least", "scale"), [((180, 320), 1), ((90, 160), 2), ((45, 80), 4), ((10, 10), 8)])
+@pytest.mark.parametrize("kind", REDUCED)
+def test_other_formats_are_reduced_to_the_mean_of_their_pixels(
+    kind: str, least: Size, scale: int, strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_shots.reduce.STRIP_PIXELS", strip)
+    data, shown = REDUCED[kind]
+    frame = decode_frame(made.base64_text(data), FIELD, lambda _: least)
+    assert frame.size == (180, 320)
+    assert frame.image.size == (-(-320 // scale), -(-180 // scale))
+    padded = np.pad(shown.astype(float), ((0, -180 % scale), (0, -320 % scale), (0, 0)), "edge")
+    squares = padded.reshape(-(-180 // scale), scale, -(-320 // scale), scale, 3).mean(axis=(1, 3))
+    whole = slice(None, 180 // scale), slice(None, 320 // scale)
+    assert np.abs(np.asarray(frame.image, float) - squares)[whole].max() <= 3
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_other_formats_come_at_full_size(kind: str) -> None:
-    text = made.base64_text(made.encode(Image.fromarray(LARGE), kind))
-    assert decode_frame(text, FIELD, lambda _: (10, 10)).image.size == (320, 180)
+def test_a_profile_and_a_turn_count_at_a_reduced_scale_too(kind: str) -> None:
+    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
+    data = made.encode(Image.fromarray(LARGE), kind, icc_profile=made.icc_profile(), exif=made.exif(6), **options)
+    text = made.base64_text(data)
+    whole, halved = decode_frame(text, FIELD), decode_frame(text, FIELD, lambda size: (size[0] // 2, size[1] // 2))
+    assert whole.size == halved.size == (320, 180)
+    assert halved.image.size == (90, 160)
+    assert np.abs(np.asarray(halved.image, float) - np.asarray(whole.image.reduce(2), float)).mean() <= 1
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
@@ -454,7 +504,7 @@ def test_a_webp_is_held_to_half_the_pixels() -> None:
 
 
 def test_a_progressive_jpeg_is_held_to_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen_shots.media.MAX_PROGRESSIVE_BYTES", 1000)
+    monkeypatch.setattr("qwen_shots.formats.MAX_PROGRESSIVE_BYTES", 1000)
     for progressive in (False, True):
         buffer = io.BytesIO()
         Image.effect_noise((64, 64), 100).save(buffer, "JPEG", progressive=progressive)

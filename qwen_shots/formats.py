@@ -1,0 +1,183 @@
+"""The picture formats that are served: how a file of each is known, opened and weighed. `FORMATS` is the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from qwen_shots.errors import InvalidPicture
+
+MAX_PIXELS = 7680 * 4320  # 8K UHD, the largest frame of a film
+
+# A progressive JPEG is decoded in passes over the whole picture, 10 as encoders write it; a file of some kB can ask for
+# thousands, each 9 ms at 8K. So many passes may a picture have, and the largest one fewer.
+MAX_SCANS = 100
+MAX_PIXELS_SCANNED = 20 * MAX_PIXELS
+START_OF_SCAN = b"\xff\xda"
+
+# What else makes a decoder slow, each held to about a second of a processor of 2023 (benchmarks/stress/pictures.py): a
+# PNG's unpacked bytes, of which 8 bits RGB at 8K UHD has so many; a WebP's pixels; a progressive JPEG's coded bytes.
+MAX_PNG_BYTES = 3 * MAX_PIXELS
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of its header
+MAX_WEBP_PIXELS = MAX_PIXELS // 2
+MAX_PROGRESSIVE_BYTES = 24 * 2**20
+
+# Pillow reads what lies beside the pixels in Python, some microseconds a part, and a file can hold millions of empty
+# parts. Cameras and editors write some hundred; a PNG's pixels come in parts too, of 8 KiB as libpng writes them.
+MAX_PARTS = 1000
+BYTES_A_PNG_PART = 1024
+QUANTIZATION_TABLE_BYTES = 65
+QUANTIZATION_TABLES, PHOTOSHOP = 0xDB, 0xED  # segments of a JPEG that hold many parts
+PHOTOSHOP_PART = b"8BIM"
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = b"\0\0\0\x0dIHDR"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFormat:
+    """A format of pictures.
+
+    Attributes:
+        name: as people know it.
+        is_file: whether a file's bytes are of this format, by its signature.
+        check_parts: refuses a file whose parts are too many or in a wrong order; before Pillow reads any of them.
+        open: reads the header.
+        check_cost: refuses what would hold its decoder for longer than a second; by the header, before any pixel.
+        buffered: bytes for each pixel of the file that the decoder holds beside the picture that it gives.
+    """
+
+    name: str
+    is_file: Callable[[bytes], bool]
+    check_parts: Callable[[bytes, str], None]
+    open: Callable[[BytesIO], ImageFile.ImageFile]
+    check_cost: Callable[[ImageFile.ImageFile, bytes, str], None]
+    buffered: Callable[[ImageFile.ImageFile], int]
+
+
+def format_of(data: bytes, field: str) -> PictureFormat:
+    """The format that the first bytes tell. Not Pillow's guess among dozens, some of which are slow or risky.
+
+    Raises:
+        InvalidPicture: it is none that is served.
+    """
+    for known in FORMATS:
+        if known.is_file(data):
+            return known
+    raise InvalidPicture(f"{field} is not a {_either([known.name for known in FORMATS])} picture")
+
+
+def _either(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+# --- JPEG ------------------------------------------------------------------------------------------------------------
+
+
+def _check_jpeg_parts(data: bytes, field: str) -> None:
+    """Walk over the segments up to the first scan, as Pillow does."""
+    at, parts = 2, 0
+    while data[at : at + 1] == b"\xff" and data[at : at + 2] != START_OF_SCAN:
+        parts += 1
+        if data[at + 1 : at + 2] == b"\xff":  # a fill byte
+            at += 1
+        else:
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            parts += _parts_within(data, at, end)
+            at = max(end, at + 2)
+        if parts > MAX_PARTS:
+            raise InvalidPicture(f"{field} is a JPEG of too many segments: at most {MAX_PARTS:,} before its pixels")
+
+
+def _parts_within(data: bytes, at: int, end: int) -> int:
+    kind = data[at + 1] if at + 1 < len(data) else 0
+    if kind == QUANTIZATION_TABLES:
+        return (end - at) // QUANTIZATION_TABLE_BYTES
+    return data.count(PHOTOSHOP_PART, at, end) if kind == PHOTOSHOP else 0
+
+
+def _check_jpeg(image: ImageFile.ImageFile, data: bytes, field: str) -> None:
+    # The coded data itself never holds these two bytes. This is eight times as fast as data.count, and lets go of the
+    # interpreter's lock.
+    code = np.frombuffer(data, np.uint8)
+    scans = int(np.count_nonzero((code[:-1] == START_OF_SCAN[0]) & (code[1:] == START_OF_SCAN[1])))
+    if scans > MAX_SCANS or scans * image.width * image.height > MAX_PIXELS_SCANNED:
+        raise InvalidPicture(f"{field} is a JPEG of too many scans: {MAX_SCANS} are allowed, 20 at 7680 x 4320")
+    if scans > 1 and len(data) > MAX_PROGRESSIVE_BYTES:
+        raise InvalidPicture(f"{field} is a JPEG of several scans and more than 24 MiB; send it in one scan (baseline)")
+    image.info["scans"] = scans
+
+
+def _jpeg_buffer(image: ImageFile.ImageFile) -> int:
+    # libjpeg keeps the coefficients, 16 bits each, of what comes in several scans.
+    return 2 * len(image.getbands()) if image.info["scans"] > 1 else 0
+
+
+# --- PNG -------------------------------------------------------------------------------------------------------------
+
+
+def _check_png_parts(data: bytes, field: str) -> None:
+    """The header comes first and once: Pillow takes its size from the last one, and its cost is judged by the first."""
+    at, parts, most = len(PNG_SIGNATURE), 0, MAX_PARTS + len(data) // BYTES_A_PNG_PART
+    while at < len(data):
+        parts += 1
+        if data.startswith(PNG_HEADER, at) != (parts == 1) or (parts > 1 and data[at + 4 : at + 8] == PNG_HEADER[4:]):
+            raise InvalidPicture(f"{field} is a PNG whose first part, and no other, must be its header (IHDR)")
+        if parts > most:
+            raise InvalidPicture(
+                f"{field} is a PNG of too many parts: at most {MAX_PARTS:,}, and one more for each KiB"
+            )
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _check_png(image: ImageFile.ImageFile, data: bytes, field: str) -> None:
+    bits = data[24] * PNG_CHANNELS.get(data[25], 4)
+    # To apply a profile takes as long again.
+    most = MAX_PNG_BYTES // 2 if image.info.get("icc_profile") else MAX_PNG_BYTES
+    if image.height * math.ceil(image.width * bits / 8) > most:
+        raise InvalidPicture(
+            f"{field} is a PNG of too many bytes: at most {MAX_PNG_BYTES:,} unpacked (8 bits RGB at 7680 x 4320), "
+            "half of that with a colour profile"
+        )
+
+
+# --- WebP ------------------------------------------------------------------------------------------------------------
+
+
+def _check_webp(image: ImageFile.ImageFile, _: bytes, field: str) -> None:
+    if image.width * image.height > MAX_WEBP_PIXELS:
+        raise InvalidPicture(f"{field} is a WebP of too many pixels: at most {MAX_WEBP_PIXELS:,}")
+
+
+FORMATS = (
+    PictureFormat(
+        "JPEG",
+        is_file=lambda data: data.startswith(b"\xff\xd8\xff"),
+        check_parts=_check_jpeg_parts,
+        # A phone's MPO is a JPEG with more pictures behind it; this decoder sees the first one, as browsers do.
+        open=JpegImagePlugin.JpegImageFile,
+        check_cost=_check_jpeg,
+        buffered=_jpeg_buffer,
+    ),
+    PictureFormat(
+        "PNG",
+        is_file=lambda data: data.startswith(PNG_SIGNATURE),
+        check_parts=_check_png_parts,
+        open=PngImagePlugin.PngImageFile,
+        check_cost=_check_png,
+        buffered=lambda _: 0,
+    ),
+    PictureFormat(
+        "WebP",
+        is_file=lambda data: data.startswith(b"RIFF") and data[8:12] == b"WEBP",
+        check_parts=lambda *_: None,  # they are read in C
+        open=WebPImagePlugin.WebPImageFile,
+        check_cost=_check_webp,
+        buffered=lambda _: 12,  # its animation decoder's two canvases and the bytes that it hands over, RGBA each
+    ),
+)
