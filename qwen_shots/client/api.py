@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import re
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from itertools import count, islice
@@ -19,14 +20,15 @@ from qwen_shots.client.errors import (
     BadAnswer,
     BadGateway,
     Busy,
+    ModelChanged,
     Problem,
     Refused,
     ServerFailed,
     Unauthorized,
     Unreachable,
 )
+from qwen_shots.client.exchange import AnswerTooLarge, Exchanges
 from qwen_shots.errors import Draining, EngineLoading, EngineLost, InvalidInput, QueueFull, Unavailable
-from qwen_shots.loopback import is_this_machine
 from qwen_shots.schemas import Analysis, Batch, BatchAnalysis, BatchError, Health, Shot
 from qwen_shots.schemas import Problem as ProblemBody
 
@@ -41,9 +43,19 @@ DEFAULT_RETRIES = 6
 
 # A queue of 1,280 shots takes a minute at 20 shots a second; a server that wants more patience is told to the user.
 MAX_PAUSE_SECONDS = 60.0
+# The time that a server names is the same for all who wait; nobody comes sooner, and some a little later.
+LONGEST_LATER = 1.1
 
-# A batch may wait behind a full queue, so an answer may take long; to connect may not.
-TIMEOUT = httpx.Timeout(600.0, connect=10.0)
+# A batch may wait behind a full queue, up to `server.request_timeout`; /health waits for nothing.
+ANSWER_SECONDS = 660.0
+HEALTH_SECONDS = 10.0
+
+# An analysis with the evidence of 64 attributes has 30 kB.
+BASE_BYTES = 1 << 16
+SHOT_BYTES = 1 << 18
+
+# Words of an error, which are shown to people and stored.
+MOST_LETTERS = 1000
 
 # What a shot of a batch may fail of that is gone a little later.
 PASSING = frozenset(kind.slug for kind in (Unavailable, EngineLoading, EngineLost, QueueFull, Draining))
@@ -51,8 +63,21 @@ PASSING = frozenset(kind.slug for kind in (Unavailable, EngineLoading, EngineLos
 # What a server says to a batch that is too many or too large for it.
 TOO_MUCH = frozenset({413, 422})
 
-# Not every proxy says more than a status.
-GATEWAY = {502: "a proxy gets no answer of the server behind it", 504: "the server behind a proxy is too slow for it"}
+# Not every proxy says more than a status. Those from 520 on are Cloudflare's
+# (https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/).
+GATEWAY = {
+    502: "a proxy gets no answer of the server behind it",
+    504: "the server behind a proxy is too slow for it",
+    **dict.fromkeys(range(520, 531), "a proxy gets no answer of the server behind it"),
+}
+
+KINDS: Mapping[int, type[Problem]] = {
+    401: Unauthorized,
+    **dict.fromkeys((408, 429, 503), Busy),
+    **dict.fromkeys(GATEWAY, BadGateway),
+}
+
+MODEL_HEADER = "x-model"
 
 
 class ShotClient:
@@ -64,6 +89,10 @@ class ShotClient:
         batch_size: shots in one request. It is halved when the server wants fewer.
         retries: how often a request is sent again while the server is busy or away.
         sleep: waits so many seconds.
+
+    Attributes:
+        address: the server's, without a password.
+        model: which model answers, `NAME@FINGERPRINT`; None before an answer, and where the server does not say it.
 
     Raises:
         InvalidInput: the address or the key can't be one, or the environment's proxy can't be used.
@@ -79,12 +108,14 @@ class ShotClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         address = _address(url)
-        # A transport of our own is asked past the proxies of the environment, which have no way to this machine.
-        direct = httpx.HTTPTransport() if is_this_machine(address.host) else None
+        self.address = str(address.copy_with(userinfo=b"")).rstrip("/")
+        self.model: str | None = None
         try:
-            self._http = httpx.Client(base_url=address, headers=_bearer(key), timeout=TIMEOUT, transport=direct)
+            self._exchanges = Exchanges(address, _checked(key))
         except (ImportError, ValueError) as error:  # SOCKS without the package for it, or no proxy's address at all
             raise InvalidInput(f"the proxy that the environment names can't be used: {error}") from None
+        self._answered = False
+        self._turn = threading.Lock()
         self.batch_size = batch_size
         self._retries = retries
         self._sleep = sleep
@@ -99,7 +130,7 @@ class ShotClient:
 
     def close(self) -> None:
         """Let the connections go."""
-        self._http.close()
+        self._exchanges.close()
 
     def health(self) -> Health:
         """Whether a shot could be analysed now. Asks once.
@@ -107,13 +138,19 @@ class ShotClient:
         Raises:
             ServerError: no server answers there, or not this one.
         """
-        answer = self._request("GET", "/health")
+        answer = self._request("GET", "/health", seconds=HEALTH_SECONDS, most_bytes=BASE_BYTES)
         if answer.status_code == httpx.codes.OK:
-            return _parsed(Health, answer)
-        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            with suppress(ValidationError):  # a proxy's 503 tells no health
-                return Health.model_validate_json(answer.content)
-        raise _problem(answer)
+            health = _parsed(Health, answer)
+        elif answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            try:
+                health = Health.model_validate_json(answer.content)
+            except ValidationError:  # a proxy's 503 tells no health
+                raise _problem(answer) from None
+        else:
+            raise _problem(answer)
+        if MODEL_HEADER in answer.headers:
+            self._note_model(answer)
+        return health
 
     def analyze(self, shots: Iterable[Shot], *, explain: bool = False) -> Iterator[Answer]:
         """Send any number of shots, a batch at a time.
@@ -135,8 +172,8 @@ class ShotClient:
     def analyze_batch(self, shots: Sequence[Shot], *, explain: bool = False) -> list[Answer]:
         """Send some shots.
 
-        While the server is busy or away, it is asked again after the time it names, else after 1, 2, 4... seconds; and
-        so are the single shots of a batch that failed of something that passes.
+        While the server is busy or away, it is asked again after the time it names, else after some 1, 2, 4... seconds;
+        and so are the single shots of a batch that failed of something that passes. One that never answered is not.
 
         Args:
             shots: each name once.
@@ -154,7 +191,8 @@ class ShotClient:
             BadGateway: a proxy before it still had no answer of it then.
             ServerFailed: it could not do it.
             Unreachable: no answer came.
-            BadAnswer: the answer is not one of this server's, or leaves a shot out.
+            BadAnswer: the answer is not one of this server's, is too large, or leaves a shot out.
+            ModelChanged: another model answers than before.
         """
         answers = {shot.shot_id: answer for found in self.answers_to(shots, explain=explain) for shot, answer in found}
         return [answers[shot.shot_id] for shot in shots]
@@ -213,49 +251,81 @@ class ShotClient:
     def _post(self, shots: Sequence[Shot], *, explain: bool) -> BatchAnalysis:
         """Ask until the server takes the request or the patience ends."""
         body = Batch(shots=list(shots)).model_dump_json().encode()
+        most_bytes = BASE_BYTES + SHOT_BYTES * len(shots)
         for attempt in count(1):
-            outcome = self._ask(body, explain=explain)
+            outcome = self._ask(body, most_bytes, explain=explain)
             if isinstance(outcome, BatchAnalysis):
                 return outcome
             told = outcome.retry_after if isinstance(outcome, Busy) else None
-            pause = _backoff(attempt) if told is None else told
-            if attempt > self._retries or pause > MAX_PAUSE_SECONDS:
+            if attempt > self._retries or not self._answered or (told or 0) > MAX_PAUSE_SECONDS:
                 raise outcome
-            self._sleep(pause)
+            self._sleep(_backoff(attempt) if told is None else told * random.uniform(1, LONGEST_LATER))  # noqa: S311
         raise AssertionError
 
-    def _ask(self, body: bytes, *, explain: bool) -> BatchAnalysis | Busy | Unreachable:
+    def _ask(self, body: bytes, most_bytes: int, *, explain: bool) -> BatchAnalysis | Busy | Unreachable:
         """Ask once.
 
         A POST, and yet as safe to send again as a GET: an analysis changes nothing on the server and is the same each
         time. So a lost connection and a proxy's 502 or 504 may be tried again, though the server may have had it.
         """
         try:
-            answer = self._request("POST", "/analyze_batch", body, explain=explain)
+            answer = self._request(
+                "POST", "/analyze_batch", body, explain=explain, seconds=ANSWER_SECONDS, most_bytes=most_bytes
+            )
         except Unreachable as trouble:
             return trouble
         if answer.status_code == httpx.codes.OK:
-            return _parsed(BatchAnalysis, answer)
+            answered = _parsed(BatchAnalysis, answer)
+            self._note_model(answer)
+            return answered
         problem = _problem(answer)
         if isinstance(problem, Busy):
             return problem
         raise problem
 
-    def _request(self, method: str, path: str, body: bytes | None = None, *, explain: bool = False) -> httpx.Response:
+    def _note_model(self, answer: httpx.Response) -> None:
+        """Remember who answers, and notice when somebody else does."""
+        told = answer.headers.get(MODEL_HEADER)
+        with self._turn:
+            self.model = self.model or told
+        if not same_model(self.model, told):
+            raise ModelChanged(
+                f"the server has changed its model from {self.model} to {told or 'one that it does not name'}"
+            )
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        explain: bool = False,
+        seconds: float,
+        most_bytes: int,
+    ) -> httpx.Response:
         try:
-            return self._http.request(
-                method,
-                path,
-                content=body,
-                headers={"Content-Type": "application/json"} if body else None,
-                params={"explain": "true"} if explain else None,
+            answer = self._exchanges.exchange(
+                method, path, body, explain=explain, seconds=seconds, most_bytes=most_bytes
             )
         except httpx.DecodingError:
             raise BadAnswer(f"the answer to {path} can't be decoded") from None
+        except AnswerTooLarge:
+            raise BadAnswer(
+                f"the answer to {path} has more than {most_bytes} bytes, so it is not this server's"
+            ) from None
         except httpx.TimeoutException:
-            raise Unreachable(f"no answer from {self._http.base_url} in time") from None
+            raise Unreachable(f"no answer from {self.address} in time") from None
         except (httpx.TransportError, UnicodeError) as error:  # the latter of a host's name that is too long
-            raise Unreachable(f"no server can be reached at {self._http.base_url} ({error})") from None
+            raise Unreachable(f"no server can be reached at {self.address} ({error})") from None
+        self._answered = True
+        return answer
+
+
+def same_model(one: str | None, other: str | None) -> bool:
+    """Whether two values of X-Model mean one model: its name may change with its folder, the fingerprint does not."""
+    return one == other or (
+        one is not None and other is not None and one.rpartition("@")[2] == other.rpartition("@")[2]
+    )
 
 
 def as_error(shot: Shot, problem: Problem) -> BatchError:
@@ -265,20 +335,23 @@ def as_error(shot: Shot, problem: Problem) -> BatchError:
 
 
 def _address(text: str) -> httpx.URL:
+    """Nothing of it is repeated: it may hold a password."""
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise InvalidInput(f"the server's address can't be read ({error})") from None
+    except httpx.InvalidURL:
+        raise InvalidInput("the server's address can't be read; it looks like http://localhost:8000") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise InvalidInput("the server's address begins with http:// or https://, such as http://localhost:8000")
+    if "@" in url.path:
+        raise InvalidInput("the server's address has an @ behind its host; in a password, / is written %2F and @ %40")
     return url
 
 
-def _bearer(key: str) -> dict[str, str]:
+def _checked(key: str) -> str:
     """Without a key the server says itself what it wants."""
     if re.search(r"[^\x21-\x7e]", key):
         raise InvalidInput("the key holds a blank or a letter that no key has: they are of ASCII's signs alone")
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    return key
 
 
 def _answer_to(shot: Shot, found: dict[int | str | None, Answer]) -> Answer:
@@ -292,8 +365,8 @@ def _may_pass(answer: Answer) -> bool:
 
 
 def _backoff(attempt: int) -> float:
-    """1, 2, 4... seconds before the first, second, third time again."""
-    return min(2.0 ** (attempt - 1), MAX_PAUSE_SECONDS)
+    """Some 1, 2, 4... seconds before the first, second, third time again, and not the same for all who wait."""
+    return min(2.0 ** (attempt - 1), MAX_PAUSE_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 # no secret
 
 
 def _problem(answer: httpx.Response) -> Problem | BadAnswer:
@@ -301,14 +374,14 @@ def _problem(answer: httpx.Response) -> Problem | BadAnswer:
     status = answer.status_code
     if status < 400:
         return BadAnswer(f"the server answered with status {status}; is its address right?")
-    kinds = {401: Unauthorized, 429: Busy, 503: Busy, 502: BadGateway, 504: BadGateway}
-    kind = kinds.get(status) or (Refused if status < 500 else ServerFailed)
+    kind = KINDS.get(status) or (Refused if status < 500 else ServerFailed)
     return kind(_problem_body(answer), _retry_after(answer))
 
 
 def _problem_body(answer: httpx.Response) -> ProblemBody:
     try:
-        return ProblemBody.model_validate_json(answer.content)
+        body = ProblemBody.model_validate_json(answer.content)
+        return body.model_copy(update={"title": body.title[:MOST_LETTERS], "detail": body.detail[:MOST_LETTERS]})
     except ValidationError:
         # A proxy's answer, most likely; RFC 9457, section 4.2.1 names it so.
         title = answer.reason_phrase or "Error"

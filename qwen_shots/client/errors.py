@@ -15,11 +15,12 @@ QwenShotsError
   + ServerError             the server can't be used
       + Unreachable         no answer came
       + BadAnswer           an answer came that is not one of this server's
+      + ModelChanged        another model answers than before
       + Problem             the server said no; carries its problem body
           + Unauthorized    401: the key
           + Refused         the other 4xx: the request
-          + Busy            429, 503: try again later
-          |   + BadGateway  502, 504: a proxy stands before the server, and has no answer of it
+          + Busy            408, 429, 503: try again later
+          |   + BadGateway  502, 504, 520 to 530: a proxy has no answer of the server behind it
           + ServerFailed    the other 5xx
 """
 
@@ -127,6 +128,13 @@ class BadAnswer(ServerError):
     title = "The server's answer can't be read"
 
 
+class ModelChanged(ServerError):
+    """Another model answers than before: scores of the two can't be compared."""
+
+    slug = "model-changed"
+    title = "The server has changed its model"
+
+
 class Problem(ServerError):
     """The server said no.
 
@@ -163,14 +171,14 @@ class Refused(Problem):
 
 
 class Busy(Problem):
-    """429 or 503: loading, draining or full."""
+    """408, 429 or 503: loading, draining or full, or the request came in too slowly."""
 
     slug = "busy"
     title = "The server is busy"
 
 
 class BadGateway(Busy):
-    """502 or 504: a proxy stands before the server, and the server is away or too slow for it. Try again later."""
+    """502, 504 or 520 to 530: the server is away or too slow for a proxy in front of it. Try again later."""
 
     slug = "bad-gateway"
     title = "The server behind a proxy is away"

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -24,12 +30,14 @@ from qwen_shots.client.errors import (
     BadAnswer,
     BadGateway,
     Busy,
+    ModelChanged,
     Problem,
     Refused,
     ServerFailed,
     Unauthorized,
     Unreachable,
 )
+from qwen_shots.client.exchange import Exchanges
 from qwen_shots.client.shots import find_shots
 from qwen_shots.client.wire import wire_shots
 from qwen_shots.errors import InvalidInput
@@ -130,14 +138,28 @@ def test_a_server_that_takes_fewer_shots_and_smaller_bodies() -> None:
 
 
 def test_no_server_at_all() -> None:
+    """Nothing that never answered is waited for: the address is wrong, or nobody has started a server."""
     waits: list[float] = []
-    with ShotClient(f"http://127.0.0.1:{free_port()}", KEY, retries=2, sleep=waits.append) as client:
+    began = time.monotonic()
+    with ShotClient(f"http://127.0.0.1:{free_port()}", KEY, sleep=waits.append) as client:
+        for ask in (client.health, lambda: client.analyze_batch([make(1)])):
+            with pytest.raises(Unreachable, match="Connection refused"):
+                ask()
+    assert waits == []
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_has_gone_away_is_waited_for() -> None:
+    told = Told(rows())
+    with told as client:
+        assert captions(client, 1) == ["shot 0"]
+        told.server.shutdown()
+        told.server.server_close()
+        client._exchanges.close()
+        client._exchanges = Exchanges(httpx.URL(client.address), KEY)
         with pytest.raises(Unreachable):
-            client.health()
-        assert waits == []
-        with pytest.raises(Unreachable):
-            client.analyze_batch([make(1)])
-    assert waits == [1, 2]
+            captions(client, 1)
+    assert_backoff(told.waits, [1, 2, 4])
 
 
 @pytest.mark.parametrize(
@@ -163,6 +185,12 @@ def test_what_is_no_key(key: str) -> None:
 def test_no_key(live_url: str) -> None:
     with ShotClient(live_url, "") as client, pytest.raises(Unauthorized, match="Bearer KEY"):
         client.analyze_batch([make(1)])
+
+
+def assert_backoff(waits: list[float], longest: list[float]) -> None:
+    """Waits that grow, none longer than these and none shorter than their half: clients must not come all at once."""
+    assert len(waits) == len(longest)
+    assert all(most / 2 <= wait <= most for wait, most in zip(waits, longest, strict=True)), waits
 
 
 # --- a server that does as it is told --------------------------------------------------------------------------------
@@ -196,7 +224,7 @@ class Told:
         self.waits: list[float] = []
 
     def __enter__(self) -> ShotClient:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.client = ShotClient(f"http://127.0.0.1:{self.server.server_port}", KEY, retries=3, sleep=self.waits.append)
         return self.client
 
@@ -206,7 +234,9 @@ class Told:
         self.server.server_close()
 
 
-def rows(*, fail: str | None = None, failing: int = -1, turned: bool = False) -> Script:
+def rows(
+    *, fail: str | None = None, failing: int = -1, turned: bool = False, model: str | None = None, packed: str = ""
+) -> Script:
     def script(shots: list[Any]) -> Reply:
         results, errors = [], []
         for index, each in enumerate(shots):
@@ -218,7 +248,9 @@ def rows(*, fail: str | None = None, failing: int = -1, turned: bool = False) ->
                 results.append({"shot_id": name, "caption": f"shot {name}", "attributes": {"motion": 0.5}})
         if turned:
             results.reverse()
-        return 200, {}, json.dumps({"results": results, "errors": errors}).encode()
+        headers = {"X-Model": model} if model else {}
+        body = json.dumps({"results": results, "errors": errors}).encode()
+        return (200, {**headers, "Content-Encoding": packed}, gzip.compress(body)) if packed else (200, headers, body)
 
     return script
 
@@ -252,8 +284,9 @@ def test_retry_after_is_honoured() -> None:
     with told as client:
         assert captions(client, 1) == ["shot 0"]
     until_soon = [(soon - moment).total_seconds() for moment in (datetime.now(timezone.utc), before)]
-    assert until_soon[0] - 1 <= told.waits[1] <= until_soon[1]  # a date has whole seconds
-    assert [told.waits[0], *told.waits[2:]] == [7, 4]
+    assert until_soon[0] - 1 <= told.waits[1] <= 1.1 * until_soon[1]  # a date has whole seconds
+    assert 7 <= told.waits[0] <= 7.7  # none comes sooner, and not all at once
+    assert_backoff(told.waits[2:], [4])
 
 
 @pytest.mark.parametrize("text", ["soon", "1.5", "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"])
@@ -261,24 +294,39 @@ def test_a_retry_after_that_says_nothing(text: str) -> None:
     told = Told(problem(503, Retry_After=text), rows())
     with told as client:
         assert captions(client, 1) == ["shot 0"]
-    assert told.waits == [1]
+    assert_backoff(told.waits, [1])
 
 
-@pytest.mark.parametrize("status", [502, 504])
-def test_a_proxy_with_no_server_behind_it_is_asked_again(status: int) -> None:
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504, *range(520, 531)])
+def test_what_may_pass_is_asked_again(status: int) -> None:
+    """This server's 408 too, and what Cloudflare says where it gets no answer of the server behind it."""
     told = Told(plain(status), plain(status, Retry_After="7"), rows())
     with told as client:
         assert captions(client, 2) == ["shot 0", "shot 1"]
     assert told.requests == [[0, 1]] * 3
-    assert told.waits == [1, 7]
+    assert_backoff(told.waits[:1], [1])
+    assert 7 <= told.waits[1] <= 7.7
 
 
-@pytest.mark.parametrize(("status", "words"), [(502, "no answer of the server behind"), (504, "too slow")])
+def test_clients_do_not_come_again_all_at_once() -> None:
+    waits = set()
+    for _ in range(5):
+        told = Told(problem(503), problem(503, Retry_After="3"), rows())
+        with told as client:
+            captions(client, 1)
+        waits |= set(told.waits)
+    assert len(waits) == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(502, "no answer of the server behind"), (504, "too slow"), (522, "no answer of the server behind")],
+)
 def test_a_proxy_with_no_server_behind_it_for_too_long(status: int, words: str) -> None:
     told = Told(plain(status))
     with told as client, pytest.raises(BadGateway, match=f"{status} .*{words}") as caught:
         captions(client, 1)
-    assert told.waits == [1, 2, 4]
+    assert_backoff(told.waits, [1, 2, 4])
     assert isinstance(caught.value, Busy)  # whoever tries again later need not know of proxies
 
 
@@ -286,7 +334,8 @@ def test_patience_ends() -> None:
     told = Told(problem(503, Retry_After="2"))
     with told as client, pytest.raises(Busy, match="the detail") as caught:
         captions(client, 1)
-    assert told.waits == [2, 2, 2]
+    assert len(told.waits) == 3
+    assert all(2 <= wait <= 2.2 for wait in told.waits)
     assert (caught.value.retry_after, caught.value.body.request_id) == (2, "7")
 
 
@@ -302,7 +351,7 @@ def test_a_shot_that_failed_of_something_that_passes_is_sent_again_alone() -> No
     with told as client:
         assert captions(client, 3) == ["shot 0", "shot 1", "shot 2"]
     assert told.requests == [[0, 1, 2], [1], [1]]
-    assert told.waits == [1, 2]
+    assert_backoff(told.waits, [1, 2])
 
 
 def test_a_shot_that_stays_lost_is_told_in_the_end() -> None:
@@ -382,3 +431,186 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     code = code.replace(str(heavy), f"set({heavy})")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+# --- which model answers ---------------------------------------------------------------------------------------------
+
+
+def test_the_model_that_answers(live_url: str) -> None:
+    with ShotClient(live_url, KEY) as client:
+        assert client.model is None
+        client.health()
+        known = client.model
+        assert known == httpx.get(f"{live_url}/health").headers["x-model"]
+        client.analyze_batch([make(1)])
+        assert client.model == known
+
+
+@pytest.mark.parametrize("later", ["a/model@2222", None])
+def test_a_model_that_changes_is_noticed(later: str | None) -> None:
+    told = Told(rows(model="a/model@1111"), problem(503, Retry_After="0"), rows(model="moved@1111"), rows(model=later))
+    with told as client:
+        captions(client, 1)
+        captions(client, 1)  # asked again; a problem need not name it, and a name is no model
+        assert client.model == "a/model@1111"
+        with pytest.raises(ModelChanged, match="from a/model@1111 to"):
+            captions(client, 1)
+
+
+def test_a_server_that_does_not_name_its_model() -> None:
+    with Told(rows()) as client:
+        captions(client, 1)
+        captions(client, 1)
+        assert client.model is None
+
+
+# --- answers without end ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP"])
+def test_a_packed_answer(coding: str) -> None:
+    with Told(rows(packed=coding)) as client:
+        assert captions(client, 2) == ["shot 0", "shot 1"]
+
+
+def bomb(*codings: str) -> Script:
+    """300 MB in 1.3 MB, or in 0.006."""
+
+    def script(_: list[Any]) -> Reply:
+        packer = zlib.compressobj(1, wbits=31)
+        body = b"".join(packer.compress(bytes(1_000_000)) for _ in range(300)) + packer.flush()
+        for _ in codings[1:]:
+            body = gzip.compress(body)
+        return 200, {"Content-Encoding": ", ".join(codings)}, body
+
+    return script
+
+
+NESTED = b'{"results": [' + b"[]," * 800_000 + b"[]]}"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (bomb("gzip"), "more than"),
+        (bomb("gzip", "gzip"), "can't be decoded"),
+        (plain(200, b" " * 50_000_000), "more than"),
+        (plain(500, b" " * 50_000_000), "more than"),
+        (plain(200, gzip.compress(b"{}" * 99)[:-9], Content_Encoding="gzip"), "can't be decoded"),
+        (plain(200, NESTED), "not one of this server's"),
+    ],
+)
+def test_a_large_answer_is_refused_before_it_fills_the_memory(script: Script, words: str) -> None:
+    told = Told(script)
+    with told as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(BadAnswer, match=words):
+                client.analyze_batch([make(number) for number in range(10)])
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < 30e6
+    assert len(told.requests) == 1
+
+
+@contextmanager
+def dripping(*first: bytes, drop: bytes) -> Iterator[str]:
+    """A server that sends some bytes, and then one drop after another for as long as anybody listens."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            for part in first:
+                connection.sendall(part)
+            while True:
+                connection.sendall(drop)
+                time.sleep(0.02)
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    listening.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [
+        ([HEAD + b"Content-Type: application/json\r\n\r\n"], b" "),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n"], b"1\r\n \r\n"),
+        ([HEAD, b"X-Slow: "], b"x"),
+        ([], b""),
+    ],
+    ids=["body", "chunks", "headers", "silence"],
+)
+def test_a_slow_answer_has_an_end(first: list[bytes], drop: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen_shots.client.api.ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr("qwen_shots.client.api.HEALTH_SECONDS", 0.4)
+    began = time.monotonic()
+    with dripping(*first, drop=drop) as url, ShotClient(url, KEY, retries=0) as client:
+        for ask in (client.health, lambda: client.analyze_batch([make(1)])):
+            with pytest.raises(Unreachable, match="in time"):
+                ask()
+    assert time.monotonic() - began < 10
+
+
+def test_a_server_that_takes_no_request_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the system's buffers hold, and nobody reads it."""
+    monkeypatch.setattr("qwen_shots.client.api.ANSWER_SECONDS", 0.4)
+    with (
+        dripping(drop=b"") as url,
+        ShotClient(url, KEY, retries=0) as client,
+        pytest.raises(Unreachable, match="in time"),
+    ):
+        client.analyze_batch([make(1, images=["A" * 40_000_000])])
+
+
+# --- what must not be shown ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("port", ["9", "secret", "99999"])
+def test_a_password_in_the_address_is_not_told(port: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with pytest.raises((Unreachable, InvalidInput)) as caught:
+        ShotClient(f"http://somebody:secret@127.0.0.1:{port}/path", KEY).health()
+    assert "secret" not in f"{caught.value}{caught.value!r}{caplog.text}"
+    assert "somebody" not in f"{caught.value}{caplog.text}"
+
+
+@pytest.mark.parametrize("url", ["http://a:se/cret@127.0.0.1", "http://a:9/cret@127.0.0.1", "http://a/cret@host"])
+def test_a_password_with_a_slash_is_not_told(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ShotClient(url, KEY)
+    assert "cret" not in str(caught.value)
+
+
+def test_a_name_and_password_in_the_address_are_sent_where_no_key_is() -> None:
+    """To a proxy that wants them (RFC 7617); a key has the same header."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_error(500)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    for key in ("", "the-key"):
+        with ShotClient(f"http://me:pa%40ss@127.0.0.1:{server.server_port}", key) as client:
+            assert client.address == f"http://127.0.0.1:{server.server_port}"
+            with pytest.raises(ServerFailed):
+                client.health()
+    server.shutdown()
+    server.server_close()
+    assert seen == ["Basic " + base64.b64encode(b"me:pa@ss").decode(), "Bearer the-key"]
