@@ -117,3 +117,11 @@ def test_a_whole_number_names_a_shot_however_it_is_written() -> None:
     for wrong in (3.5, 1e300, float("inf"), float("nan"), True):
         with pytest.raises(ValidationError):
             Shot.model_validate(good | {"shot_id": wrong})
+
+
+@pytest.mark.parametrize("name", ["results", "errors"])
+def test_an_answer_that_is_wrong_in_many_places_is_told_of_once(name: str) -> None:
+    """Each mistake is an object of some hundred bytes, and a client does not choose what comes."""
+    with pytest.raises(ValidationError) as caught:
+        BatchAnalysis.model_validate_json(f'{{"{name}": [{"[]," * 1000}[]]}}')
+    assert caught.value.error_count() <= 3

@@ -479,14 +479,11 @@ def bomb(*codings: str) -> Script:
     def script(_: list[Any]) -> Reply:
         packer = zlib.compressobj(1, wbits=31)
         body = b"".join(packer.compress(bytes(1_000_000)) for _ in range(300)) + packer.flush()
-        for _ in codings[1:]:
+        for _layer in codings[1:]:
             body = gzip.compress(body)
         return 200, {"Content-Encoding": ", ".join(codings)}, body
 
     return script
-
-
-NESTED = b'{"results": [' + b"[]," * 800_000 + b"[]]}"
 
 
 @pytest.mark.parametrize(
@@ -497,7 +494,6 @@ NESTED = b'{"results": [' + b"[]," * 800_000 + b"[]]}"
         (plain(200, b" " * 50_000_000), "more than"),
         (plain(500, b" " * 50_000_000), "more than"),
         (plain(200, gzip.compress(b"{}" * 99)[:-9], Content_Encoding="gzip"), "can't be decoded"),
-        (plain(200, NESTED), "not one of this server's"),
     ],
 )
 def test_a_large_answer_is_refused_before_it_fills_the_memory(script: Script, words: str) -> None:
