@@ -34,6 +34,8 @@ NO_FILM_FORMATS = frozenset({"tty", "image2"})
 TIMELINE_FROM_ZERO = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 # Formats that store pictures in the order of decoding and without the times at which they are shown.
 WITHOUT_PRESENTATION_TIMES = frozenset({"avi"})
+# Formats that leave the shape of the pixels to the coded pictures; in others the header decides, as in FFmpeg.
+WITHOUT_ASPECT = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "flv", "wtv"})
 
 FALLBACK_RATE = Fraction(25)
 
@@ -164,17 +166,14 @@ def frames(path: Path) -> Iterator[FilmFrame]:
     """
     with open_film(path) as film:
         reader = PacketReader(film)
-        aspect = fraction(film.video.sample_aspect_ratio or Fraction(1))
         current: _Shown | None = None
         for following in _shown(film, reader):
             if current:
-                yield FilmFrame(
-                    float(current.start), float(max(current.start, following.start)), current.picture, aspect
-                )
+                yield current.until(max(current.start, following.start))
             current = following
         if not current:
             raise NotAFilm(f"no picture in {path.name} can be decoded")
-        yield FilmFrame(float(current.start), float(_last_end(current.end, reader)), current.picture, aspect)
+        yield current.until(_last_end(current.end, reader))
         reader.check()
 
 
@@ -216,16 +215,23 @@ class _Shown:
     start: Fraction
     end: Fraction
     picture: VideoFrame
+    aspect: Fraction
+
+    def until(self, end: Fraction) -> FilmFrame:
+        """The picture, shown until then."""
+        return FilmFrame(float(self.start), float(end), self.picture, self.aspect)
 
 
 def _shown(film: Film, reader: PacketReader) -> Iterator[_Shown]:
     """All pictures that can be decoded, up to where the times begin anew."""
     clock = _Clock(film)
+    aspect = _Aspect(film)
     latest = Fraction(0)
     for packet in reader.packets():
         if packet.stream is not film.video:
             continue
         clock.note(packet)
+        aspect.note(packet)
         for picture in reader.decoded(packet):
             start, end = clock.span(picture)
             if start < latest - LONGEST_STEP_BACK_SECONDS:
@@ -237,7 +243,36 @@ def _shown(film: Film, reader: PacketReader) -> Iterator[_Shown]:
                 )
                 return
             latest = end
-            yield _Shown(start, end, picture)
+            yield _Shown(start, end, picture, aspect.of(picture))
+
+
+class _Aspect:
+    """Follows the shape of the pixels, which changes in a broadcast from one programme to the next."""
+
+    def __init__(self, film: Film) -> None:
+        self._decoder = film.video.codec_context
+        self._may_change = film.container.format.name in WITHOUT_ASPECT
+        self._key_times: dict[int | None, int | None] = {}
+        self._current = self._coming = fraction(film.video.sample_aspect_ratio or Fraction(1))
+        self._comes_at: int | None = None
+
+    def note(self, packet: Packet[Any]) -> None:
+        """Take in a packet before it is decoded."""
+        if self._may_change and packet.is_keyframe:
+            self._key_times[packet.dts] = packet.pts
+
+    def of(self, picture: VideoFrame) -> Fraction:
+        """A pixel's width over its height in the next picture."""
+        if not self._may_change:
+            return self._current
+        # The decoder is some pictures ahead: it has the shape of the packet that made it give this one.
+        decoded = fraction(self._decoder.sample_aspect_ratio or Fraction(1))
+        is_news = decoded != self._coming
+        if is_news:
+            self._coming, self._comes_at = decoded, self._key_times.get(picture.dts)
+        if picture.pts == self._comes_at or (picture.key_frame and not is_news):
+            self._current = self._coming
+        return self._current
 
 
 class _Clock:

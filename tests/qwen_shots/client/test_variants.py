@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,33 @@ def test_a_delayed_picture_takes_its_sound_along(tmp_path: Path) -> None:
     assert heard is not None
     assert expected is not None
     assert np.abs(heard - expected).mean() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("codec", "ending"), [("libx264", "ts"), ("mpeg2video", "ts"), ("mpeg2video", "vob")])
+def test_pixels_that_change_their_shape_in_a_broadcast(tmp_path: Path, codec: str, ending: str) -> None:
+    """A programme in 4:3 and one in 16:9, in PAL's pixels; a recording of both is shown in both shapes."""
+    for name, aspect, start in (("old", "16/15", 0), ("new", "64/45", 1)):
+        drawn = ("-f", "lavfi", "-i", f"testsrc=size=720x576:rate=25:duration=1,setsar={aspect}")
+        ffmpeg(*drawn, "-c:v", codec, "-output_ts_offset", start, tmp_path / f"{name}.{ending}")
+    path = tmp_path / f"both.{ending}"
+    path.write_bytes((tmp_path / f"old.{ending}").read_bytes() + (tmp_path / f"new.{ending}").read_bytes())
+    told = ffprobe(path, "-select_streams", "v", "-show_entries", "frame=sample_aspect_ratio")["frames"]
+    said = [Fraction(frame["sample_aspect_ratio"].replace(":", "/")) for frame in told]
+    shown = [frame.aspect for frame in frames(path)]
+    assert set(said) == {Fraction(16, 15), Fraction(64, 45)}
+    # ffprobe loses a picture where the two meet, or the last one.
+    assert shown.index(Fraction(64, 45)) == said.index(Fraction(64, 45))
+    assert shown[: len(said)] == said
+    old, new = stills_of(path, [Shot(0.0, 0.8), Shot(1.2, 1.9)])
+    assert {opened(still.jpeg).size for still in old} == {(720, 540)}
+    assert {opened(still.jpeg).size for still in new} == {(720, 405)}
+
+
+def test_the_shape_that_a_header_names_holds(tmp_path: Path) -> None:
+    """Where file and coded pictures disagree, ffmpeg and players go by the file."""
+    path = variant(tmp_path / "a.mkv", *PICTURE, "-vf", "setsar=16/15")
+    ffmpeg("-i", path, "-c", "copy", "-aspect", "4:3", tmp_path / "b.mkv")
+    told = ffprobe(tmp_path / "b.mkv", "-show_entries", "frame=sample_aspect_ratio", "-read_intervals", "%+0.1")
+    expected = Fraction(told["frames"][0]["sample_aspect_ratio"].replace(":", "/"))
+    assert expected != Fraction(16, 15)
+    assert {frame.aspect for frame in frames(tmp_path / "b.mkv")} == {expected}
