@@ -15,7 +15,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
 from problems import TYPE_PREFIX
-from qwen_shots.schemas import EXAMPLE_ANALYSIS, EXAMPLE_AUDIO, Batch, Problem, Shot
+from qwen_shots.example import EXAMPLE_CREDIT, example_shot
+from qwen_shots.schemas import EXAMPLE_ANALYSIS, Batch, Problem, Shot
 from serving.model_header import MODEL_HEADER
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
@@ -35,20 +36,8 @@ TAGS = [
     {"name": "health", "description": "For operators and load balancers"},
 ]
 
-# A 32 x 18 grey gradient, so that "Try it out" sends a picture that can be read.
-EXAMPLE_PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAACAAAAASCAAAAAAfo4OOAAAAMklEQVR42mNg4BCQUNAwsHDw"
-    "CIhIyCioaOiYMGPBig07Dpy4cOPBiw8/GEYVjCogRQEAxWUXEJJiTBUAAAAASUVORK5CYII="
-)
-EXAMPLE_SHOT: dict[str, Any] = {
-    "shot_id": 1,
-    "images": [EXAMPLE_PICTURE] * 5,
-    "audio_features": EXAMPLE_AUDIO,
-    "start_time": 10.5,
-    "end_time": 12.8,
-    "duration": 2.3,
-}
-
+# So that "Try it out" sends a real shot.
+EXAMPLE_SHOT: dict[str, Any] = example_shot().model_dump(exclude_unset=True)
 
 MODEL_HEADER_TEXT: dict[str, Any] = {
     "description": "Which model gives the scores, NAME@FINGERPRINT: scores of equal fingerprints may be compared. The "
@@ -106,7 +95,8 @@ PROBLEMS: Mapping[int, tuple[str, str, str]] = {
 def json_body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
     """The request body of a route that reads its body itself."""
     content = {"application/json": {"schema": {"$ref": REF.format(model=schema)}, "example": example}}
-    return {"requestBody": {"required": True, "content": content}, "security": [{"bearer": []}]}
+    body = {"description": f"The example's frames: {EXAMPLE_CREDIT}", "required": True, "content": content}
+    return {"requestBody": body, "security": [{"bearer": []}]}
 
 
 def json_answer(description: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:

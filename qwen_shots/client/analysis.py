@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import logging
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise, tee
@@ -29,9 +30,9 @@ from PIL import Image
 from qwen_shots import schemas
 from qwen_shots.audio import classify
 from qwen_shots.client.ahead import Ahead, Aside
-from qwen_shots.client.api import Answer, ShotClient, as_error
+from qwen_shots.client.api import Answer, ShotClient, as_error, key_of, same_model, server_of
 from qwen_shots.client.describe import describe
-from qwen_shots.client.errors import OtherFilm, Refused, ServerError, ServerFailed
+from qwen_shots.client.errors import BadAnswer, OtherFilm, OtherModel, Problem, Refused, ServerError, ServerFailed
 from qwen_shots.client.frames import Still, stills_of
 from qwen_shots.client.shots import DEFAULT_DETECTOR, find_borders
 from qwen_shots.client.sound import features_of
@@ -41,6 +42,8 @@ from qwen_shots.client.writer import Answered, StoreWriter, write_store
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+log = logging.getLogger(__name__)
 
 # A server that batches wants more than one request at a time, and the next one while it answers the last.
 REQUESTS = 4
@@ -88,6 +91,7 @@ class FilmRun:
         shots: given shots in order of time, in place of a detector.
         explain: whether answers bear their evidence.
         retry_failed: whether to try the shots that failed before, and only those.
+        again: whether to ask about all shots anew; the answers of before go when the first new one comes.
 
     Raises:
         FilmError, StoreError: as `describe` and `write_store`.
@@ -103,6 +107,7 @@ class FilmRun:
         shots: Sequence[ShotRecord] | None = None,
         explain: bool = False,
         retry_failed: bool = False,
+        again: bool = False,
     ) -> None:
         self._path = film
         self._client = client
@@ -115,6 +120,8 @@ class FilmRun:
             self.store.set_complete(max([self.store.film.duration, *(shot.end for shot in shots)]))
         self._known = {shot.number: shot for shot in self.store.shots()}
         self._only_failed = retry_failed
+        self.again = again
+        self._model_is_agreed = False
         self._expected = sum(self._is_wanted(shot) for shot in self._known.values())
         self._seconds_found = 0.0
         self._stages: list[Ahead[Any]] = []
@@ -149,8 +156,10 @@ class FilmRun:
         Raises:
             FilmError: the film can't be read on; what came before is stored.
             ServerError: the server can't be used; what came before is stored.
-            StoreError: an answer can't be stored.
+            StoreError: an answer can't be stored, or is another model's than those of before.
         """
+        if self._expected or not self.store.complete:
+            self._meet_server()
         found = self._stage([self._wanted()], FOUND_WAITING)
         seen = self._stage([self._seen(found)], WAITING)
         prepared = self._stage([self._heard(seen)], WAITING)
@@ -174,6 +183,36 @@ class FilmRun:
         finally:
             self.store.close()
 
+    # --- the model that answers ---------------------------------------------------------------------------------------
+
+    def _meet_server(self) -> None:
+        """See that there is a server, and not with another model, before the film is read."""
+        with suppress(Problem, BadAnswer):  # it is busy, or a proxy answers: the requests wait, or say what is wrong
+            self._client.health()
+        if self._client.model and not self.again:
+            self._refuse_other_model()
+
+    def _refuse_other_model(self) -> None:
+        ours, theirs = self.store.film.model, self._client.model
+        if ours and not same_model(ours, theirs):
+            raise OtherModel(
+                f"these answers are of the model {ours}, and the server runs {theirs or 'one that it does not name'}: "
+                "their scores can't be compared"
+            )
+
+    def _agree_on_model(self) -> None:
+        """Before the first answer is stored. The model of answers that came without a name stays unknown."""
+        theirs = self._client.model
+        if self.again:
+            self.store.begin_again(theirs)
+        elif self.store.film.model:
+            self._refuse_other_model()
+        elif any(shot.attempts for shot in self._known.values()):
+            log.warning("%s holds answers of a model that is not known; those of now may be another's", self._path.name)
+        elif theirs:
+            self.store.set_model(theirs)
+        self._model_is_agreed = True
+
     # --- the stages --------------------------------------------------------------------------------------------------
 
     def _wanted(self) -> Iterator[ShotRecord]:
@@ -186,7 +225,7 @@ class FilmRun:
                 yield shot
 
     def _is_wanted(self, shot: ShotRecord) -> bool:
-        return shot.failed if self._only_failed else not shot.attempts
+        return shot.failed if self._only_failed else self.again or not shot.attempts
 
     def _found(self) -> Iterator[ShotRecord]:
         """All shots of the film, found and stored one by one; the known ones as they are known."""
@@ -235,6 +274,8 @@ class FilmRun:
             yield self._store([late])
 
     def _store(self, batches: Iterable[list[Answered]]) -> list[int]:
+        if not self._model_is_agreed:
+            self._agree_on_model()
         answers = [answer for batch in batches for answer in batch]
         self.store.add_answers(answers)
         return [answer.number for answer in answers]
@@ -273,25 +314,27 @@ def _answered(shot: Prepared, answer: Answer) -> Answered:
 
 
 def analyze(
-    film: Path,
-    server: ShotClient | str,
+    film: Path | str,
+    server: ShotClient | str | None = None,
     *,
-    key: str = "",
-    folder: Path | None = None,
+    key: str | None = None,
+    folder: Path | str | None = None,
     detector: str = DEFAULT_DETECTOR,
     shots: Sequence[ShotRecord] | None = None,
     explain: bool = False,
+    again: bool = False,
 ) -> Generator[ShotRecord, None, None]:
     """Analyse a film.
 
     Args:
         film: the film file.
-        server: a client, or the server's address.
-        key: the server's key, with an address.
+        server: a client, or the server's address; None for $QWEN_SHOTS_SERVER, else a server of this machine.
+        key: the server's key, with an address; None for $QWEN_SHOTS_KEY.
         folder: keeps the answers, so that the same call goes on where it stopped; None for no traces.
         detector: finds the shots; one of `shots.DETECTORS`.
         shots: given shots in order of time, in place of a detector.
         explain: whether answers bear their evidence.
+        again: whether to ask about all shots anew, also those that the folder knows.
 
     Returns:
         All shots in order of time, each as soon as it is answered and those before it are. A shot that failed is there
@@ -301,24 +344,26 @@ def analyze(
         FilmError, StoreError, ServerError: what stops the work. A folder keeps what came before.
     """
     with ExitStack() as stack:
-        run = _opened(stack, film, server, key, folder, detector=detector, shots=shots, explain=explain)
+        run = _opened(stack, film, server, key, folder, detector=detector, shots=shots, explain=explain, again=again)
         yield from _in_order(run)
 
 
 async def analyze_async(
-    film: Path,
-    server: ShotClient | str,
+    film: Path | str,
+    server: ShotClient | str | None = None,
     *,
-    key: str = "",
-    folder: Path | None = None,
+    key: str | None = None,
+    folder: Path | str | None = None,
     detector: str = DEFAULT_DETECTOR,
     shots: Sequence[ShotRecord] | None = None,
     explain: bool = False,
+    again: bool = False,
 ) -> AsyncGenerator[ShotRecord, None]:
     """Analyse a film as `analyze` does, without ever holding up the event loop. It may be cancelled at any time."""
     run = None
     with ExitStack() as stack:
-        opened = partial(_opened, stack, film, server, key, folder, detector=detector, shots=shots, explain=explain)
+        asked = {"detector": detector, "shots": shots, "explain": explain, "again": again}
+        opened = partial(_opened, stack, film, server, key, folder, **asked)
         opening = asyncio.ensure_future(asyncio.to_thread(opened))
         under_way: asyncio.Future[Any] = opening
         try:
@@ -338,23 +383,23 @@ async def analyze_async(
 
 def _opened(
     stack: ExitStack,
-    film: Path,
-    server: ShotClient | str,
-    key: str,
-    folder: Path | None,
-    *,
-    detector: str,
-    shots: Sequence[ShotRecord] | None,
-    explain: bool,
+    film: Path | str,
+    server: ShotClient | str | None,
+    key: str | None,
+    folder: Path | str | None,
+    **asked: Any,
 ) -> FilmRun:
-    client = server if isinstance(server, ShotClient) else stack.enter_context(ShotClient(server, key))
-    kept = folder or Path(stack.enter_context(TemporaryDirectory()))
-    return stack.enter_context(FilmRun(film, client, kept, detector=detector, shots=shots, explain=explain))
+    if isinstance(server, ShotClient):
+        client = server
+    else:
+        client = stack.enter_context(ShotClient(server_of(server), key_of(key)))
+    kept = Path(folder or stack.enter_context(TemporaryDirectory()))
+    return stack.enter_context(FilmRun(Path(film), client, kept, **asked))
 
 
 def _in_order(run: FilmRun) -> Iterator[ShotRecord]:
     number = 1
-    for _ in chain([[]], run.answers()):  # first of all what was answered before
+    for _ in chain([] if run.again else [[]], run.answers()):  # first of all what was answered before
         while (shot := run.store.shot(number)) is not None and shot.attempts:
             yield shot
             number += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import threading
@@ -78,6 +79,10 @@ KINDS: Mapping[int, type[Problem]] = {
 }
 
 MODEL_HEADER = "x-model"
+
+SERVER_VARIABLE = "QWEN_SHOTS_SERVER"
+KEY_VARIABLE = "QWEN_SHOTS_KEY"
+DEFAULT_SERVER = "http://localhost:8000"
 
 
 class ShotClient:
@@ -319,6 +324,16 @@ class ShotClient:
             raise Unreachable(f"no server can be reached at {self.address} ({error})") from None
         self._answered = True
         return answer
+
+
+def server_of(url: str | None) -> str:
+    """A server's address; where none was given, the environment's, else this machine's."""
+    return os.environ.get(SERVER_VARIABLE, DEFAULT_SERVER) if url is None else url
+
+
+def key_of(key: str | None) -> str:
+    """A key; where none was given, the environment's, and empty where that has none."""
+    return os.environ.get(KEY_VARIABLE, "") if key is None else key
 
 
 def same_model(one: str | None, other: str | None) -> bool:

@@ -10,6 +10,7 @@ QwenShotsError
   + StoreError              the folder of answers can't be used
   |   + NoStore             it holds no answers that can be read
   |   + OtherFilm           it holds another film's answers
+  |   + OtherModel          it holds another model's answers
   |   + StoreInUse          another process writes there
   |   + CannotStore         no space, no permission
   + ServerError             the server can't be used
@@ -91,6 +92,13 @@ class OtherFilm(StoreError):
 
     slug = "other-film"
     title = "The folder holds another film's answers"
+
+
+class OtherModel(StoreError):
+    """It holds another model's answers: scores of the two can't be compared."""
+
+    slug = "other-model"
+    title = "The folder holds another model's answers"
 
 
 class StoreInUse(StoreError):

@@ -316,7 +316,7 @@ def _shot_values(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def open_store(folder: Path) -> Store:
+def open_store(folder: Path | str) -> Store:
     """Open what is known of a film, to read it. The folder may be read-only.
 
     Args:
@@ -325,6 +325,7 @@ def open_store(folder: Path) -> Store:
     Raises:
         NoStore: there is none, or it is not one that this version can read.
     """
+    folder = Path(folder)
     file = folder / FILE_NAME
     try:
         there = file.is_file()

@@ -157,6 +157,20 @@ class StoreWriter(Store):
         with self._transaction():
             self._connection.execute("UPDATE film SET model = ?", (model,))
 
+    def begin_again(self, model: str | None) -> None:
+        """Forget all answers: those that come are this model's."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM answer")
+            self._connection.execute("UPDATE film SET model = ?", (model,))
+
+    def cut_anew(self, film: FilmRecord) -> None:
+        """Forget all shots, none of which has an answer: they will be found in another way."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM shot")
+            self._connection.execute(
+                "UPDATE film SET cut_by = ?, duration = ?, complete = 0", (film.cut_by, film.duration)
+            )
+
     def film_moved(self, path: Path) -> None:
         """The film lies elsewhere now."""
         with self._transaction():
@@ -207,6 +221,8 @@ def write_store(folder: Path, film: FilmRecord) -> StoreWriter:
         raise CannotStore(f"nothing can be stored in {folder} ({_reason(error)})") from None
     try:
         writer = StoreWriter(_connected(folder, film), lock)
+        if writer.film.cut_by != film.cut_by:
+            writer.cut_anew(film)
         if writer.film.path != film.path:
             writer.film_moved(film.path)
     except BaseException:
@@ -242,7 +258,7 @@ def _connected(folder: Path, film: FilmRecord) -> sqlite3.Connection:
         else:
             version = check_version(connection, file)
             with open_store(folder) as known:
-                _check_same(folder, known.film, film)
+                _check_same(folder, known, film)
             if version < VERSION:
                 connection.executescript(f"BEGIN IMMEDIATE;{FROM_VERSION_1}COMMIT;")
         connection.execute("PRAGMA journal_mode = WAL")  # readers never wait
@@ -280,10 +296,11 @@ def _begin(connection: sqlite3.Connection, film: FilmRecord) -> None:
         connection.execute(INSERT_FILM, values)
 
 
-def _check_same(folder: Path, known: FilmRecord, film: FilmRecord) -> None:
+def _check_same(folder: Path, store: Store, film: FilmRecord) -> None:
+    known = store.film
     if known.fingerprint != film.fingerprint:
         raise OtherFilm(f"{folder} holds the answers about {known.path.name}, another film; name another folder")
-    if known.cut_by != film.cut_by:
+    if known.cut_by != film.cut_by and any(shot.attempts for shot in store.shots()):
         raise OtherFilm(
             f"{folder} holds this film's answers with its shots by {known.cut_by}, not {film.cut_by}; "
             "go on with that, or name another folder"

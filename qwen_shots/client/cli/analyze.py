@@ -1,4 +1,4 @@
-"""`qwen-shots analyze FILM... --out DIR`: from films to answers in a folder."""
+"""`qwen-shots analyze FILM...`: from films to answers in a folder."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from qwen_shots.client.analysis import FilmRun
 from qwen_shots.client.api import ShotClient
-from qwen_shots.client.cli.connection import add_connection, key_of
+from qwen_shots.client.cli.connection import add_connection, connect
 from qwen_shots.client.cli.exits import OK, SOME_FAILED, exit_code
+from qwen_shots.client.cli.messages import print_error
 from qwen_shots.client.cli.pace import Pace, PaceColumn
 from qwen_shots.client.errors import FilmError
 from qwen_shots.client.exports.text import one_line
@@ -43,7 +44,10 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("films", metavar="FILM", type=Path, nargs="+", help="a film file")
     add_connection(parser)
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="where the answers go; of several films to DIR/NAME each"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="where the answers go, of several films to DIR/NAME each; left out, a folder here with the film's name",
     )
     parser.add_argument("--detector", choices=DETECTORS, default=DEFAULT_DETECTOR, help="what finds the shots")
     parser.add_argument(
@@ -53,7 +57,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="take the shots of this list instead: CSV with the columns start and end, EDL (CMX 3600) or OTIO",
     )
     parser.add_argument("--explain", action="store_true", help="store the evidence of each score too")
-    parser.add_argument("--retry-failed", action="store_true", help="try the shots again that failed, and only those")
+    more = parser.add_mutually_exclusive_group()
+    more.add_argument("--retry-failed", action="store_true", help="try the shots again that failed, and only those")
+    more.add_argument("--again", action="store_true", help="ask about all shots anew, as another model needs it")
     parser.set_defaults(run=run)
 
 
@@ -63,27 +69,32 @@ def run(options: argparse.Namespace) -> int:
     # The features' matrices are small: a second thread of BLAS only spins beside them, on a core that others need.
     with (
         threadpool_limits(1, user_api="blas"),
-        ShotClient(options.server, key_of(options), sleep=Patience(told).sleep) as client,
+        connect(options, sleep=Patience(told).sleep) as client,
     ):
         folders = _folders(options.films, options.out, listed=options.shots is not None)
         codes = [_analyze(told, client, film, folder, options) for film, folder in folders.items()]
     return next((code for code in codes if code != OK), OK)
 
 
-def _folders(films: Sequence[Path], out: Path, *, listed: bool) -> dict[Path, Path]:
+def _folders(films: Sequence[Path], out: Path | None, *, listed: bool) -> dict[Path, Path]:
     """Each film's folder."""
-    if len(films) == 1:
+    if len(films) == 1 and out:
         return {films[0]: out}
-    if listed:
+    if listed and len(films) > 1:
         raise InvalidInput("--shots is of one film; analyse the films one by one")
     twins = [name for name, count in Counter(film.stem for film in films).items() if count > 1]
     if twins:
         raise InvalidInput(f"two films are named {twins[0]}; analyse them one by one, each with an --out of its own")
-    return {film: out / film.stem for film in films}
+    return {film: (out or Path()) / _folder_name(film) for film in films}
+
+
+def _folder_name(film: Path) -> str:
+    """The film's name without its ending; the film itself may lie there under a name without one."""
+    return film.stem if film.suffix else f"{film.name}.shots"
 
 
 class Patience:
-    """Waits for a busy server, and tells so once, however many requests wait at the same time."""
+    """Waits for a busy server, and says so once, however many requests wait at the same time."""
 
     def __init__(self, told: Console) -> None:
         self._told = told
@@ -93,10 +104,10 @@ class Patience:
     def sleep(self, seconds: float) -> None:
         """Wait."""
         with self._turn:
-            until = time.monotonic() + seconds
-            if until > self._told_until + 0.5:
+            now = time.monotonic()
+            if now >= self._told_until:
                 self._told.print(Text(f"the server is busy or away; asking again in {seconds:.0f} s", "yellow"))
-                self._told_until = until
+                self._told_until = now + seconds
         time.sleep(seconds)
 
 
@@ -110,11 +121,12 @@ def _analyze(told: Console, client: ShotClient, film: Path, folder: Path, option
             shots=read_shot_list(options.shots, film) if options.shots else None,
             explain=options.explain,
             retry_failed=options.retry_failed,
+            again=options.again,
         ) as work:
             _follow(told, film, work)
-            return _summary(told, film, work.store.shots())
+            return _summary(told, film, folder, work.store.shots())
     except FilmError as error:  # the next film may be good
-        told.print(Text(f"ERROR: {error.detail}", "red"))
+        print_error(told, [error.detail])
         return exit_code(error)
 
 
@@ -124,18 +136,20 @@ def _follow(told: Console, film: Path, work: FilmRun) -> None:
     last_line = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), PaceColumn(pace))
     with Progress(*columns, console=told, disable=not told.is_terminal, transient=True) as bar:
-        task = bar.add_task(escape(film.name), total=None)
+        name = escape(one_line(film.name))
+        task = bar.add_task(name, total=None)
         for numbers in work.answers():
             pace.done += len(numbers)
             bar.update(task, completed=pace.done, total=pace.total)
             if not told.is_terminal and time.monotonic() - last_line > LINE_SECONDS:
-                told.print(f"{escape(film.name)}: {pace.text()}")
+                told.print(f"{name}: {pace.text()}")
                 last_line = time.monotonic()
 
 
-def _summary(told: Console, film: Path, shots: Sequence[ShotRecord]) -> int:
+def _summary(told: Console, film: Path, folder: Path, shots: Sequence[ShotRecord]) -> int:
     failed = [shot for shot in shots if shot.failed]
-    told.print(f"{escape(film.name)}: {sum(shot.analysed for shot in shots)} of {len(shots)} shots analysed")
+    analysed = f"{sum(shot.analysed for shot in shots)} of {len(shots)} shots analysed"
+    told.print(Text(one_line(f"{film.name}: {analysed}, in {folder}")), soft_wrap=True)
     for shot in failed[:MAX_LISTED]:
         assert shot.error is not None
         reason = one_line(f"{shot.error.title}: {shot.error.detail}")

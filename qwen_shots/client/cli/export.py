@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from qwen_shots.client.cli.exits import OK
 from qwen_shots.client.cli.files import write_whole
-from qwen_shots.client.cli.folder import StoredFilm, add_folder, add_selection, read_answers, tell, wanted_of
+from qwen_shots.client.cli.folder import StoredFilm, add_folder, add_selection, read_answers, wanted_of
+from qwen_shots.client.cli.messages import tell
 from qwen_shots.client.exports.cutlist import SELECTION_START, CutList, film_cuts, selected_cuts, timebase_of
 from qwen_shots.client.exports.edl import to_edls
 from qwen_shots.client.exports.fcpxml import to_fcpxml

@@ -7,9 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
+from qwen_shots.client.cli.messages import tell
 from qwen_shots.client.errors import NoStore
 from qwen_shots.client.selection import Wanted
 from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_store
@@ -75,8 +73,3 @@ def read_answers(folder: Path) -> StoredFilm:
         known = f"{len(answers.shots)}{'' if answers.complete else ' found so far'}"
         tell(f"{analysed} of {known} shots are analysed; `qwen-shots analyze` goes on, --retry-failed tries again")
     return answers
-
-
-def tell(text: str) -> None:
-    """Tell people, and no program that reads the output."""
-    Console(stderr=True).print(Text(text, "yellow"))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import codecs
 import io
-import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.text import Text
 
 from qwen_shots.client.cli import analyze, export, rank, report, server, show, similar
+from qwen_shots.client.cli.connection import explained
 from qwen_shots.client.cli.exits import OK, STOPPED, exit_code
+from qwen_shots.client.cli.messages import log_to, print_error
 from qwen_shots.client.cli.version import own_version
 from qwen_shots.errors import QwenShotsError
 
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error(UNKNOWN_SIGNS, _written)
         sys.stdout.reconfigure(errors=UNKNOWN_SIGNS)
-    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=told, show_time=False, show_path=False)])
+    log_to(told)
     # What is under way ends as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
         return OK
     except QwenShotsError as error:
-        told.print(Text(f"ERROR: {error.detail}", "red"))
+        print_error(told, explained(error, options))
         return exit_code(error)
     return code
 

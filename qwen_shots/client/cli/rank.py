@@ -6,8 +6,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from qwen_shots.client.cli.exits import OK
-from qwen_shots.client.cli.folder import add_folder, add_selection, read_answers, tell, wanted_of
+from qwen_shots.client.cli.folder import add_folder, add_selection, read_answers, wanted_of
 from qwen_shots.client.cli.listing import print_shots
+from qwen_shots.client.cli.messages import tell
 from qwen_shots.client.selection import number_of, select
 
 if TYPE_CHECKING:

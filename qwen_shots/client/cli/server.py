@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
 from qwen_shots import schemas
 from qwen_shots.client.api import Answer, ShotClient
-from qwen_shots.client.cli.connection import add_connection, key_of
+from qwen_shots.client.cli.connection import add_connection, connect
 from qwen_shots.client.cli.exits import OK, SERVER
 from qwen_shots.client.exports.text import one_line
-from qwen_shots.client.frames import FRAMES, stills_of
+from qwen_shots.client.frames import stills_of
 from qwen_shots.client.shots import Shot, find_borders
 from qwen_shots.client.sound import features_of
 from qwen_shots.client.wire import wire_shot
+from qwen_shots.example import EXAMPLE_CREDIT, example_shot
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -39,7 +37,9 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     _add(kinds, "ping", ping, "ask whether it is there, a few times")
     _add(kinds, "status", status, "tell its model and device, and whether it could take a shot now")
     tried = _add(kinds, "try", try_shot, "let it analyse one shot, with timings")
-    tried.add_argument("film", metavar="FILM", type=Path, nargs="?", help="takes its first shot; left out, a grey one")
+    tried.add_argument(
+        "film", metavar="FILM", type=Path, nargs="?", help="takes its first shot; without it, a bundled one"
+    )
 
 
 def _add(
@@ -58,7 +58,7 @@ def ping(options: argparse.Namespace) -> int:
         for _ in range(PINGS):
             began = time.perf_counter()
             health = client.health()
-            console.print(f"{options.server}: {health.status}, {_milliseconds(began)}", markup=False)
+            console.print(Text(one_line(f"{client.address}: {health.status}, {_milliseconds(began)}")), soft_wrap=True)
     return OK if health.status == "healthy" else SERVER
 
 
@@ -67,8 +67,9 @@ def status(options: argparse.Namespace) -> int:
     with _client(options) as client:
         health = client.health()
     console = Console()
-    for name, value in health.model_dump().items():
-        console.print(Text.assemble((f"{name.replace('_', ' '):18}", "bold"), "-" if value is None else str(value)))
+    for name, value in {**health.model_dump(), "X-Model": client.model}.items():
+        shown = "-" if value is None else one_line(str(value))
+        console.print(Text.assemble((f"{name.replace('_', ' '):18}", "bold"), shown), soft_wrap=True)
     return OK if health.status == "healthy" else SERVER
 
 
@@ -76,14 +77,17 @@ def try_shot(options: argparse.Namespace) -> int:
     """One shot, with the time that each step takes."""
     console = Console()
     began = time.perf_counter()
-    shot = _first_shot(options.film) if options.film else _grey_shot()
+    shot = _first_shot(options.film) if options.film else example_shot()
     size = len(shot.model_dump_json())
     console.print(f"made a shot of {len(shot.images)} frames, {size / 1024:.0f} KiB: {_milliseconds(began)}")
+    if not options.film:
+        console.print(f"frames: {EXAMPLE_CREDIT}")
     with _client(options) as client:
         for number in range(1, TRIES + 1):
             began = time.perf_counter()
             (answer,) = client.analyze_batch([shot])
             console.print(f"answer {number}: {_milliseconds(began)}")
+    console.print(Text(one_line(f"model: {client.model or 'not named'}")), soft_wrap=True)
     return _show(console, answer)
 
 
@@ -99,20 +103,13 @@ def _show(console: Console, answer: Answer) -> int:
 
 def _client(options: argparse.Namespace) -> ShotClient:
     """Without patience: somebody wants to know now."""
-    return ShotClient(options.server, key_of(options), retries=0)
+    return connect(options, retries=0)
 
 
 def _first_shot(film: Path) -> schemas.Shot:
     first, second = islice(find_borders(film), 2)  # reads no farther than the first cut
     shot = Shot(first.time, second.time)
     return wire_shot(1, shot, next(stills_of(film, [shot])), next(features_of(film, [shot])))
-
-
-def _grey_shot() -> schemas.Shot:
-    buffer = io.BytesIO()
-    Image.new("RGB", (640, 360), "grey").save(buffer, "JPEG")
-    frame = base64.b64encode(buffer.getvalue()).decode()
-    return schemas.Shot(shot_id=1, images=[frame] * FRAMES, start_time=0, end_time=1, duration=1)
 
 
 def _milliseconds(began: float) -> str:

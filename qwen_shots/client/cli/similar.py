@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qwen_shots.client.cli.exits import OK
-from qwen_shots.client.cli.folder import add_folder, read_answers, tell
+from qwen_shots.client.cli.folder import add_folder, read_answers
 from qwen_shots.client.cli.listing import print_shots
+from qwen_shots.client.cli.messages import tell
 from qwen_shots.client.store import ShotRecord
 from qwen_shots.client.words import similarity
 from qwen_shots.errors import InvalidInput

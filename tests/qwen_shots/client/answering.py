@@ -33,6 +33,7 @@ class AnsweringServer:
         busy: how many requests get `busy_status` first.
         busy_status: 503, or what a proxy says.
         status: of every answer, where it is not 200.
+        model: X-Model of every answer; None for none.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class AnsweringServer:
         self.busy = 0
         self.busy_status = 503
         self.status = 200
+        self.model: str | None = None
         self._turn = threading.Lock()
         ours = self
 
@@ -78,7 +80,8 @@ class AnsweringServer:
             def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
                 data = json.dumps(body).encode()
                 self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                named = {"X-Model": ours.model} if ours.model else {}
+                for name, value in {**headers, **named, "Content-Length": str(len(data))}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)

@@ -6,6 +6,8 @@ import _thread
 import asyncio
 import itertools
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import qwen_shots
 from qwen_shots.client.ahead import Ahead, Aside
 from qwen_shots.client.analysis import FilmRun, Prepared, analyze, analyze_async
 from qwen_shots.client.api import ShotClient
@@ -32,7 +35,7 @@ from qwen_shots.client.errors import (
 from qwen_shots.client.shots import find_shots
 from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_store
 from qwen_shots.client.writer import Answered, StoreWriter
-from tests.helpers import KEY, free_port
+from tests.helpers import KEY, ROOT, free_port
 from tests.qwen_shots.client.answering import AnsweringServer
 from tests.qwen_shots.client.clips import RATE
 from tests.qwen_shots.client.test_api import Told, make, problem, rows
@@ -444,3 +447,31 @@ def test_async_is_cancelled(film: Path, server: AnsweringServer, tmp_path: Path)
     assert server.asked
     assert all(shot.analysed for shot in analyze(film, server.url, key=KEY, folder=tmp_path))
     assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
+
+
+def test_at_the_top_of_the_package(film: Path, server: AnsweringServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A film's name and nothing else: the server and its key are the environment's."""
+    monkeypatch.setenv("QWEN_SHOTS_SERVER", server.url)
+    monkeypatch.setenv("QWEN_SHOTS_KEY", KEY)
+    shots = list(qwen_shots.analyze(str(film)))
+    assert [shot.number for shot in shots] == list(range(1, 10))
+    assert all(shot.analysed for shot in shots)
+
+
+def test_again_in_python(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    server.captions = dict.fromkeys(range(1, 10), "before")
+    list(analyze(film, server.url, key=KEY, folder=tmp_path))
+    server.captions = dict.fromkeys(range(1, 10), "after")
+    again = analyze(str(film), server.url, key=KEY, folder=str(tmp_path), again=True)
+    assert [shot.caption for shot in again] == ["after"] * 9
+
+
+def test_the_package_imports_nothing_before_it_is_used() -> None:
+    code = (
+        "import sys, qwen_shots; assert 'analyze' in qwen_shots.__all__; "
+        "sys.exit(' '.join({'av', 'numpy', 'PIL', 'httpx', 'pydantic', 'cv2'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    with pytest.raises(AttributeError, match="nonsense"):
+        qwen_shots.nonsense  # noqa: B018

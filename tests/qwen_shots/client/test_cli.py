@@ -166,11 +166,136 @@ def test_a_film_of_one_picture(server: AnsweringServer, tmp_path: Path) -> None:
     assert (shot.first_frame, shot.end_frame, shot.analysed) == (0, 1, True)
 
 
-def test_no_server(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [["server", "ping"], ["server", "status"], ["server", "try"], ["analyze"]])
+def test_no_server(film: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Two lines, at once, and how to start one."""
+    url = f"http://somebody:secret@127.0.0.1:{free_port()}"
+    what = [str(film), "--out", str(tmp_path / "out"), "--detector", "content"] if command == ["analyze"] else []
+    began = time.monotonic()
+    assert main([*command, *what, "--server", url, "--key", KEY]) == 5
+    assert time.monotonic() - began < 10
+    out, err = capsys.readouterr()
+    assert "secret" not in out + err
+    first, second = err.splitlines()
+    assert first.startswith(f"ERROR: no server can be reached at {url.replace('somebody:secret@', '')}")
+    assert "./start_server.sh" in second
+    assert "QWEN_SHOTS_SERVER" in second
+
+
+def test_a_folder_without_answers_is_no_hindrance(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    """Nobody has answered yet, so the next try may find the shots in another way."""
+    command = ["analyze", str(film), "--out", str(tmp_path), "--server", f"http://127.0.0.1:{free_port()}"]
+    (tmp_path / "list.csv").write_text("start,end,name\n1,2,here\n")
+    assert main([*command, "--shots", str(tmp_path / "list.csv")]) == 5
+    assert analyze(server, film, "--out", tmp_path, "--detector", "content") == 0
+    assert len(stored(tmp_path)) == COUNT
+
+
+def test_a_finished_film_needs_no_server(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    assert analyze(server, film, "--out", tmp_path) == 0
+    assert main(["analyze", str(film), "--out", str(tmp_path), "--server", f"http://127.0.0.1:{free_port()}"]) == 0
+
+
+@pytest.mark.parametrize(("key", "words"), [("", "wants a key"), ("not-the-key", "does not take this key")])
+def test_a_missing_or_wrong_key_is_told_in_the_words_of_the_command_line(
+    live_url: str, key: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QWEN_SHOTS_KEY", key)
+    assert main(["server", "try", "--server", live_url]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert "--key" in line
+    assert "QWEN_SHOTS_KEY" in line
+    assert "Bearer" not in line
+
+
+# --- where answers go, and whose they are ----------------------------------------------------------------------------
+
+
+def test_answers_go_to_a_folder_with_the_films_name(
+    film: Path,
+    server: AnsweringServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(film, tmp_path / "unnamed")
+    other = write_film(tmp_path / "b.mp4", scenes(24, 24))
+    (tmp_path / "list.csv").write_text("start,end,name\n1,2,here\n")
+    assert analyze(server, film, other) == 0
+    assert analyze(server, "unnamed", "--shots", "list.csv") == 0
+    assert "in unnamed.shots" in capsys.readouterr().err
+    assert {each.parent.name for each in tmp_path.glob("*/shots.sqlite")} == {"a", "b", "unnamed.shots"}
+
+
+def test_another_model_is_refused_unless_all_is_asked_again(
+    film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.model, server.dies_after = "one@1111", 2
+    analyze(server, film, "--out", tmp_path)
+    with open_store(tmp_path) as store:
+        assert store.film.model == "one@1111"
+        known = {shot.number for shot in store.shots() if shot.analysed}
+    assert 0 < len(known) < COUNT
+    server.model, server.dies_after, server.asked = "other@2222", float("inf"), type(server.asked)()
+    assert analyze(server, film, "--out", tmp_path) == 4
+    assert not server.asked
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert "one@1111" in first
+    assert "other@2222" in first
+    assert "--again" in second
+    server.model = "moved/one@1111"  # the same under another name
+    assert analyze(server, film, "--out", tmp_path) == 0
+    assert set(server.asked) == set(range(1, COUNT + 1)) - known
+    server.model, server.asked = "other@2222", type(server.asked)()
+    assert analyze(server, film, "--out", tmp_path, "--again") == 0
+    assert server.asked == dict.fromkeys(range(1, COUNT + 1), 1)
+    with open_store(tmp_path) as store:
+        assert store.film.model == "other@2222"
+        assert {shot.attempts for shot in store.shots()} == {1}
+
+
+def test_a_model_that_says_its_name_with_its_answers_only(
+    film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that was still loading when the run began: nothing of another model is stored, and nothing is lost."""
+    server.model, server.failing = "one@1111", {4}
+    assert analyze(server, film, "--out", tmp_path) == 1
+    before = stored(tmp_path)
+
+    def another(_: list[int]) -> None:
+        server.model = "other@2222"
+
+    server.model, server.before = None, another
+    assert analyze(server, film, "--out", tmp_path, "--retry-failed") == 4
+    assert "--again" in capsys.readouterr().err
+    assert stored(tmp_path) == before
+    server.model = None
+    assert analyze(server, film, "--out", tmp_path, "--again") == 1
+    with open_store(tmp_path) as store:
+        assert store.film.model == "other@2222"
+
+
+def test_nothing_is_forgotten_before_there_is_a_new_answer(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    assert analyze(server, film, "--out", tmp_path) == 0
+    before = stored(tmp_path)
+    server.dies_after = 0
     url = f"http://127.0.0.1:{free_port()}"
-    assert main(["server", "ping", "--server", url]) == 5
-    assert main(["server", "status", "--server", url]) == 5
-    assert "no server can be reached" in " ".join(capsys.readouterr().err.split())
+    assert main(["analyze", str(film), "--out", str(tmp_path), "--server", url, "--again"]) == 5
+    assert stored(tmp_path) == before
+
+
+def test_an_old_folder_goes_on_with_its_model_unknown(
+    film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.failing = {3}
+    assert analyze(server, film, "--out", tmp_path) == 1
+    server.failing, server.model = set(), "one@1111"
+    assert analyze(server, film, "--out", tmp_path, "--retry-failed") == 0
+    with open_store(tmp_path) as store:
+        assert store.film.model is None
+    assert "a model that is not known" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
@@ -335,7 +460,7 @@ def test_a_wait_is_told_once_for_all_requests(monkeypatch: pytest.MonkeyPatch) -
         patience.sleep(seconds)
         now[0] += 0.1 if seconds == 1 else 2
     assert told.file.getvalue().count("asking again in 1 s") == 1  # type: ignore[attr-defined]
-    assert told.file.getvalue().count("asking again in 2 s") == 2  # type: ignore[attr-defined]
+    assert told.file.getvalue().count("asking again in 2 s") == 1  # type: ignore[attr-defined]
 
 
 # --- the pace --------------------------------------------------------------------------------------------------------

@@ -134,9 +134,15 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 
 def test_another_film_or_other_shots_are_refused_and_a_moved_film_is_not(tmp_path: Path) -> None:
-    write_store(tmp_path, FILM).close()
+    with write_store(tmp_path, FILM) as writer:
+        writer.add_shots(SHOTS)
     with pytest.raises(OtherFilm, match=r"a film\.mp4"):
         write_store(tmp_path, replace(FILM, fingerprint="e" * 64))
+    with write_store(tmp_path, replace(FILM, cut_by="content")) as writer:  # nothing is answered yet
+        assert (writer.film.cut_by, writer.shots(), writer.complete) == ("content", [], False)
+    with write_store(tmp_path, FILM) as writer:
+        writer.add_shots(SHOTS)
+        writer.add_answers([bad(1)])
     with pytest.raises(OtherFilm, match="adaptive"):
         write_store(tmp_path, replace(FILM, cut_by="content"))
     with write_store(tmp_path, replace(FILM, path=Path("/elsewhere.mp4"))) as writer:
