@@ -106,7 +106,6 @@ def open_film(path: Path) -> Iterator[Film]:
     Raises:
         NotAFilm: it is not there, or not a film.
         NoVideoStream: it holds no moving picture.
-        FilmEncrypted: its picture is encrypted.
         FilmCutShort: it is an MP4 without its index.
     """
     import av

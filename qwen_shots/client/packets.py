@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from qwen_shots.client.errors import FilmCutShort, FilmDamaged, FilmError
+from qwen_shots.client.errors import FilmCutShort, FilmDamaged, FilmEncrypted, FilmError
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -47,7 +47,11 @@ class PacketReader:
         return self._sound_end - self._film.origin
 
     def packets(self, *streams: Stream) -> Iterator[Packet[Any]]:
-        """The packets of these tracks, or of all, up to where the file can be read."""
+        """The packets of these tracks, or of all, up to where the file can be read.
+
+        Raises:
+            FilmEncrypted: a picture can't be decoded without a key.
+        """
         packets = self._film.container.demux(*streams)
         while not self._failure:
             try:
@@ -59,6 +63,10 @@ class PacketReader:
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 self.fail(FilmCutShort(f"{self._film.path.name} can't be read to its end ({reason})"))
                 return
+            if packet.stream is self._film.video and packet.has_sidedata("encryption_info"):
+                raise FilmEncrypted(
+                    f"{self._film.path.name} is encrypted, and its pictures can't be decoded without a key"
+                )
             self._note_end(packet)
             yield packet
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen_shots.client.errors import FilmEncrypted, NotAFilm, NoVideoStream
+from qwen_shots.client.errors import NotAFilm, NoVideoStream
 
 if TYPE_CHECKING:
     from av import AudioStream, VideoStream
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 # Formats in which mastering houses deliver each loudspeaker's sound as a mono track. Elsewhere, several tracks are
 # alternatives.
 DISCRETE_FORMATS = frozenset({"mxf", "mov,mp4,m4a,3gp,3g2,mj2"})
-
-# Common Encryption (ISO/IEC 23001-7): the sample entry of an MP4 track that can't be decoded without a key.
-ENCRYPTED_TAGS = frozenset({"encv", "enca"})
 
 # Not every program that writes such a track sets its disposition.
 _BESIDE = re.compile(r"comment|descri", re.IGNORECASE)
@@ -28,7 +25,6 @@ def picture_track(container: InputContainer, path: Path) -> VideoStream:
 
     Raises:
         NoVideoStream: there is no moving picture.
-        FilmEncrypted: it is encrypted.
         NotAFilm: no decoder knows its codec.
     """
     from av.stream import Disposition
@@ -37,11 +33,9 @@ def picture_track(container: InputContainer, path: Path) -> VideoStream:
     moving = [stream for stream in container.streams.video if not stream.disposition & still]
     if not moving:
         raise NoVideoStream(f"{path.name} holds no moving picture")
-    readable = [stream for stream in moving if _can_be_decoded(stream)]
+    readable = [stream for stream in moving if stream.codec_context]
     if not readable:
-        codec = codec_of(container, moving[0])
-        if codec in ENCRYPTED_TAGS:
-            raise FilmEncrypted(f"{path.name} is encrypted (Common Encryption), and can only be read without it")
+        codec = _unknown_codec(container, moving[0])
         raise NotAFilm(f"the picture of {path.name} is in a codec that can't be decoded ({codec})")
     stream = min(readable, key=_side_role)
     stream.thread_type = "AUTO"
@@ -54,7 +48,7 @@ def sound_tracks(container: InputContainer, video: VideoStream) -> tuple[AudioSt
     That is the one that a player plays: of the picture's programme, one that can be decoded, the default one, no
     commentary or description. Where it is one of several discrete mono tracks, it is all of them.
     """
-    readable = [stream for stream in _of_programme(container, video) if _can_be_decoded(stream)]
+    readable = [stream for stream in _of_programme(container, video) if stream.codec_context]
     if not readable:
         return ()
     first = min(readable, key=_side_role)
@@ -66,17 +60,14 @@ def sound_tracks(container: InputContainer, video: VideoStream) -> tuple[AudioSt
 def undecodable_sound(container: InputContainer, video: VideoStream) -> list[str]:
     """The codecs of the programme's sound tracks that can't be decoded."""
     tracks = _of_programme(container, video)
-    return sorted({codec_of(container, stream) for stream in tracks if not _can_be_decoded(stream)})
+    return sorted({_unknown_codec(container, stream) for stream in tracks if not stream.codec_context})
 
 
-def codec_of(container: InputContainer, stream: VideoStream | AudioStream) -> str:
-    """The name of a track's codec, or its four-character code where FFmpeg has no name for it."""
-    if stream.codec_context:
-        tag = stream.codec_context.codec_tag
-        return tag if tag in ENCRYPTED_TAGS else stream.codec_context.name
+def _unknown_codec(container: InputContainer, stream: VideoStream | AudioStream) -> str:
+    """The codec of a track that has no decoder: its name, or the file's code for it where FFmpeg has no name."""
     import av.logging
 
-    # PyAV has no other access to an unknown codec's code than FFmpeg's description, which is logged.
+    # PyAV has no other access to it than FFmpeg's description of the file, which is logged.
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
@@ -85,10 +76,6 @@ def codec_of(container: InputContainer, stream: VideoStream | AudioStream) -> st
         av.logging.set_level(level)
     found = re.search(rf"Stream #0:{stream.index}\b.*?: (?:Audio|Video): (\w+)(?: \((\w+) / )?", described)
     return next((name for name in found.groups()[::-1] if name), "unknown") if found else "unknown"
-
-
-def _can_be_decoded(stream: VideoStream | AudioStream) -> bool:
-    return stream.codec_context is not None and stream.codec_context.codec_tag not in ENCRYPTED_TAGS
 
 
 def _of_programme(container: InputContainer, video: VideoStream) -> list[AudioStream]:
