@@ -187,8 +187,8 @@ class ShotRecord:
 
     Attributes:
         number: from 1, in order of time; its `shot_id` on the wire.
-        start: seconds.
-        end: seconds.
+        start: seconds on the film's clock (see `film`), when a player shows its first picture.
+        end: seconds, when the next shot starts or the film ends.
         first_frame: the number of its first picture, from 0.
         end_frame: the number of the next shot's first picture.
         name: as a given shot list calls it; None where the shots were found.

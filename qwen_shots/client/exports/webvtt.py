@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from qwen_shots.client.exports.text import one_line
+from qwen_shots.client.moments import milliseconds
 from qwen_shots.client.store import ShotRecord
 
 
@@ -16,9 +17,9 @@ def to_webvtt(shots: Sequence[ShotRecord]) -> str:
 
 
 def _cue(shot: ShotRecord, caption: str) -> str:
+    start = milliseconds(shot.start)
     # A cue that ends with its start would never be seen.
-    start = round(shot.start * 1000)
-    end = max(start + 1, round(shot.end * 1000))
+    end = max(start + 1, milliseconds(shot.end))
     return f"{shot.number}\n{_clock(start)} --> {_clock(end)}\n{escape(caption, quote=False)}\n"
 
 

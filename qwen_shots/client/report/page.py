@@ -17,6 +17,7 @@ from typing import Any
 from markupsafe import Markup
 
 from qwen_shots.client.exports.text import one_line
+from qwen_shots.client.moments import milliseconds
 from qwen_shots.client.report import curves
 from qwen_shots.client.selection import Wanted, score_names, select
 from qwen_shots.client.store import FilmRecord, ShotRecord
@@ -69,7 +70,14 @@ def to_html(report: Report) -> str:
     texts = resources.files(__package__)
     script = texts.joinpath("page.js").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"line": one_line, "clock": clock, "picture": _picture, "scores": _scores, "words": _words}
+    page.filters |= {
+        "line": one_line,
+        "clock": clock,
+        "moment": _moment,
+        "picture": _picture,
+        "scores": _scores,
+        "words": _words,
+    }
     return page.from_string(texts.joinpath("page.html").read_text(encoding="utf-8")).render(
         report=report,
         film=report.film,
@@ -92,6 +100,11 @@ def clock(seconds: float) -> str:
     """`1:02:03` or `2:03`."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def _moment(seconds: float) -> str:
+    """A time in a media fragment (`film.mp4#t=2.500`)."""
+    return f"{milliseconds(seconds) / 1000:.3f}"
 
 
 def _rows(report: Report) -> Iterator[Row]:
