@@ -287,7 +287,7 @@ def test_nothing_is_forgotten_before_there_is_a_new_answer(film: Path, server: A
 
 
 def test_an_old_folder_goes_on_with_its_model_unknown(
-    film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    film: Path, server: AnsweringServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.failing = {3}
     assert analyze(server, film, "--out", tmp_path) == 1
@@ -295,7 +295,7 @@ def test_an_old_folder_goes_on_with_its_model_unknown(
     assert analyze(server, film, "--out", tmp_path, "--retry-failed") == 0
     with open_store(tmp_path) as store:
         assert store.film.model is None
-    assert "a model that is not known" in " ".join(capsys.readouterr().err.split())
+    assert "a model that is not known" in caplog.text
 
 
 @pytest.mark.parametrize(
