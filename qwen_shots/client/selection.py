@@ -14,6 +14,7 @@ from qwen_shots.errors import InvalidInput
 NUMBERS = ("shot", "start", "end", "duration")
 TEXTS = ("name", "caption", "audio")
 ERROR = "error"  # why a shot has no scores, in tables
+MODEL = "model"  # which one answered, in tables
 
 DIGITS = 6  # microseconds; what comes after them is the sums' own, and would make 1.0 less than 1
 
@@ -67,7 +68,7 @@ def select(shots: Sequence[ShotRecord], film_seconds: float, wanted: Wanted) -> 
 def score_names(shots: Sequence[ShotRecord]) -> dict[str, str]:
     """Each attribute that any shot has, and its name beside the other values: an attribute may be called `start`."""
     attributes = dict.fromkeys(name for shot in shots for name in shot.scores)
-    return {name: f"score_{name}" if name in {*NUMBERS, *TEXTS, ERROR} else name for name in attributes}
+    return {name: f"score_{name}" if name in {*NUMBERS, *TEXTS, ERROR, MODEL} else name for name in attributes}
 
 
 def values_of(shot: ShotRecord) -> Mapping[str, Value]:

@@ -33,11 +33,13 @@ class Export:
     Attributes:
         shots: the rows of a table.
         film: all shots of the film, whose attributes are the columns.
+        model: as `FilmRecord.model`.
         cuts: the same as a timeline.
     """
 
     shots: Sequence[ShotRecord]
     film: Sequence[ShotRecord]
+    model: str | None
     cuts: CutList
 
 
@@ -45,10 +47,10 @@ Writer: TypeAlias = Callable[[Export], Sequence[bytes]]
 """What goes into one file, or into several of them."""
 
 WRITERS: dict[str, Writer] = {
-    ".csv": lambda export: [to_csv(export.shots, export.film).encode()],
-    ".jsonl": lambda export: [to_jsonl(export.shots).encode()],
-    ".parquet": lambda export: [to_parquet(export.shots, export.film)],
-    ".vtt": lambda export: [to_webvtt(export.shots).encode()],
+    ".csv": lambda export: [to_csv(export.shots, export.film, export.model).encode()],
+    ".jsonl": lambda export: [to_jsonl(export.shots, export.model).encode()],
+    ".parquet": lambda export: [to_parquet(export.shots, export.film, export.model)],
+    ".vtt": lambda export: [to_webvtt(export.shots, export.model).encode()],
     ".edl": lambda export: [text.encode() for text in to_edls(export.cuts)],
     ".otio": lambda export: [to_otio(export.cuts).encode()],
     ".fcpxml": lambda export: [to_fcpxml(export.cuts).encode()],
@@ -103,9 +105,15 @@ def _export(answers: StoredFilm, options: argparse.Namespace) -> Export:
     base = timebase_of(answers.film, drop=options.drop_frame)
     wanted = wanted_of(options)
     if wanted == Wanted():
-        return Export(answers.shots, answers.shots, film_cuts(answers.film, answers.shots, base, options.start))
+        return Export(
+            answers.shots,
+            answers.shots,
+            answers.film.model,
+            film_cuts(answers.film, answers.shots, base, options.start),
+        )
     picked = select(answers.shots, answers.film.duration, wanted)
-    return Export(picked, answers.shots, selected_cuts(answers.film, picked, base, options.start or SELECTION_START))
+    cuts = selected_cuts(answers.film, picked, base, options.start or SELECTION_START)
+    return Export(picked, answers.shots, answers.film.model, cuts)
 
 
 def _names(file: Path, count: int) -> list[Path]:

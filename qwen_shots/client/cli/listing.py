@@ -25,6 +25,8 @@ def print_shots(
     name: str,
     values: Mapping[int, float | None],
     highest: float = 1,
+    *,
+    model: str | None = None,
 ) -> None:
     """Print shots in the order given.
 
@@ -34,9 +36,10 @@ def print_shots(
         name: of the value by which they were picked.
         values: shot number to that value.
         highest: what a full bar means.
+        model: which model answered, for programs.
     """
     if not sys.stdout.isatty():
-        sys.stdout.write(to_tsv(shots, film))
+        sys.stdout.write(to_tsv(shots, film, model))
         return
     console = Console()
     wide = console.width >= WIDE
@@ -54,7 +57,7 @@ def print_shots(
         cell = "" if value is None else f"{value:.4f}"
         if wide and value is not None:
             cell += f" {bar(value / highest if highest else 0)}"
-        seconds, sound = ([f"{shot.duration:.1f}"], [shot.audio_class or ""]) if wide else ([], [])
+        seconds, sound = ([f"{shot.duration:.1f}"], [Text(one_line(shot.audio_class or ""))]) if wide else ([], [])
         table.add_row(str(shot.number), at(shot.start), *seconds, cell, *sound, Text(one_line(shot.caption or "")))
     console.print(table)
 

@@ -38,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
     values = {shot.number: number_of(shot, options.by) for shot in picked}
     is_score = all(options.by in shot.scores for shot in picked)
     highest = 1.0 if is_score else max((value or 0 for value in values.values()), default=1.0)
-    print_shots(picked, answers.shots, options.by, values, highest)
+    print_shots(picked, answers.shots, options.by, values, highest, model=answers.film.model)
     return OK

@@ -55,8 +55,10 @@ def _lines(film: FilmRecord, shot: ShotRecord) -> Iterator[tuple[str, str]]:
     yield "time", f"{at(shot.start)} to {at(shot.end)}, {shot.duration:.2f} s"
     yield "timecode", _timecodes(film, shot)
     yield "frames", f"{shot.first_frame} to {shot.end_frame - 1}"
-    yield "sound", shot.audio_class or "none"
+    yield "sound", one_line(shot.audio_class or "none")
     yield "answered", f"{shot.answered_at:%Y-%m-%d %H:%M:%S} UTC" if shot.answered_at else "not yet"
+    if shot.attempts:
+        yield "model", one_line(film.model or "unknown")
     if shot.error:
         yield "failed", f"{one_line(shot.error.title)}: {one_line(shot.error.detail)}"
     if shot.caption is not None:

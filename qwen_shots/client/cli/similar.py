@@ -37,14 +37,16 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidInput("the number of shots to show must be at least 1")
     if bool(options.words) == (options.to is not None):
         raise InvalidInput("give either words or --to SHOT")
-    shots = [shot for shot in read_answers(options.folder).shots if shot.analysed]
+    answers = read_answers(options.folder)
+    shots = [shot for shot in answers.shots if shot.analysed]
     words = " ".join(options.words) if options.words else _caption_of(shots, options.to)
     fits = similarity([shot.caption or "" for shot in shots], words)
     values = {shot.number: fit for shot, fit in zip(shots, fits, strict=True) if fit and shot.number != options.to}
     found = sorted((shot for shot in shots if shot.number in values), key=lambda shot: -values[shot.number])
     if not found:
         tell("no caption fits")
-    print_shots(found[: options.top], shots, "fit", values, max(values.values(), default=1.0))
+    highest = max(values.values(), default=1.0)
+    print_shots(found[: options.top], shots, "fit", values, highest, model=answers.film.model)
     return OK
 
 

@@ -44,7 +44,8 @@ def _event(cuts: CutList, number: int, piece: Piece) -> list[str]:
     ]
     if piece.shot.caption:
         lines.append(f"* COMMENT: {one_line(piece.shot.caption)}")
-    return lines + [f"* {one_line(name).upper()}: {score:.4f}" for name, score in piece.shot.scores.items()]
+    lines += [f"* {one_line(name).upper()}: {score:.4f}" for name, score in piece.shot.scores.items()]
+    return [*lines, f"* MODEL: {one_line(cuts.film.model)}"] if cuts.film.model else lines
 
 
 def _reel(cuts: CutList) -> str:

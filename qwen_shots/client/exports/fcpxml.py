@@ -57,7 +57,9 @@ def _resources(root: Element, cuts: CutList) -> None:
     }
     if any(piece.shot.audio_class for piece in cuts.pieces):
         asset |= {"hasAudio": "1"}
-    SubElement(resources, "asset", asset)
+    described = SubElement(resources, "asset", asset)
+    if film.model:
+        SubElement(SubElement(described, "metadata"), "md", key="qwen-shots.model", value=one_line(film.model))
 
 
 def _gap(spine: Element, cuts: CutList, start: int, end: int) -> None:

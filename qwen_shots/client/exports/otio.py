@@ -16,7 +16,11 @@ def to_otio(cuts: CutList) -> str:
     """The timeline as OpenTimelineIO's JSON."""
     from opentimelineio import schema
 
-    timeline = schema.Timeline(one_line(cuts.title), global_start_time=_time(cuts, cuts.record_start))
+    timeline = schema.Timeline(
+        one_line(cuts.title),
+        global_start_time=_time(cuts, cuts.record_start),
+        metadata={"qwen_shots": {"model": cuts.film.model}},
+    )
     track = schema.Track("V1", kind=schema.TrackKind.Video)
     end = 0
     for piece in cuts.pieces:

@@ -10,10 +10,11 @@ from qwen_shots.client.moments import milliseconds
 from qwen_shots.client.store import ShotRecord
 
 
-def to_webvtt(shots: Sequence[ShotRecord]) -> str:
-    """A cue a captioned shot, in order of time, named by the shot's number."""
+def to_webvtt(shots: Sequence[ShotRecord], model: str | None = None) -> str:
+    """A cue a captioned shot, in order of time, named by the shot's number; a note names the model."""
     ordered = sorted(shots, key=lambda shot: shot.start)
-    return "\n".join(["WEBVTT\n", *(_cue(shot, text) for shot in ordered if (text := one_line(shot.caption or "")))])
+    head = ["WEBVTT\n", f"NOTE Model: {escape(one_line(model), quote=False)}\n"] if model else ["WEBVTT\n"]
+    return "\n".join([*head, *(_cue(shot, text) for shot in ordered if (text := one_line(shot.caption or "")))])
 
 
 def _cue(shot: ShotRecord, caption: str) -> str:

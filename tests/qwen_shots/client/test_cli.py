@@ -254,6 +254,9 @@ def test_another_model_is_refused_unless_all_is_asked_again(
     with open_store(tmp_path) as store:
         assert store.film.model == "other@2222"
         assert {shot.attempts for shot in store.shots()} == {1}
+    capsys.readouterr()
+    assert main(["show", str(tmp_path), "1"]) == 0
+    assert "other@2222" in capsys.readouterr().out
 
 
 def test_a_model_that_says_its_name_with_its_answers_only(

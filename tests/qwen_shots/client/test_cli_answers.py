@@ -249,7 +249,7 @@ def test_a_selection_has_the_films_columns_even_where_it_is_empty(
     answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, columns = export(answers, tmp_path, "--where", "duration < 0", files=("s.csv", "s.parquet"))
-    names = [*NUMBERS, *TEXTS, *ATTRIBUTES, "error"]
+    names = [*NUMBERS, *TEXTS, *ATTRIBUTES, "error", "model"]
     assert table.read_text(encoding="utf-8").strip().split(",") == names
     assert parquet.read_schema(columns).names == names
     capsys.readouterr()

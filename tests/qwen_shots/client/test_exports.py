@@ -6,6 +6,8 @@ import csv
 import html
 import io
 import json
+import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +26,7 @@ from qwen_shots.client.exports.cutlist import CutList, film_cuts, selected_cuts,
 from qwen_shots.client.exports.edl import to_edls
 from qwen_shots.client.exports.fcpxml import to_fcpxml
 from qwen_shots.client.exports.otio import to_otio
-from qwen_shots.client.exports.tables import to_csv, to_jsonl, to_parquet
+from qwen_shots.client.exports.tables import to_csv, to_jsonl, to_parquet, to_tsv
 from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.exports.webvtt import to_webvtt
 from qwen_shots.client.store import ErrorRecord, FilmRecord, ShotRecord
@@ -67,10 +69,59 @@ def cut(*, start: str | None = None) -> CutList:
 def test_csv() -> None:
     text = to_csv(ALL)
     rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    assert [row["caption"] for row in rows] == [*ODD[:5], "'=1+1", ""]
+    assert [row["caption"] for row in rows] == [*map(one_line, ODD[:5]), "'=1+1", ""]
     assert rows[0]["suspense"] == "0.25"
     assert rows[6]["error"] == "It failed: of something"
-    assert text.split("\r\n")[0] == "shot,start,end,duration,name,caption,audio,suspense,motion,error"
+    assert text.split("\r\n")[0] == "shot,start,end,duration,name,caption,audio,suspense,motion,error,model"
+
+
+STEERING = "\x1b]0;title\x07 \x9b31m \u202eback\u2066 line\r\nbreak\ttab \x00end"
+
+
+@pytest.mark.parametrize("write", [to_csv, to_tsv, to_jsonl, to_webvtt])
+def test_nothing_in_a_table_steers_a_terminal_or_a_spreadsheet(write: Callable[..., str]) -> None:
+    """Names of attributes, captions, errors and the model's name all come from a server."""
+    names = {STEERING: 0.5, "=cmd|' /C calc'!A0": 0.25, " +1": 1.0, 'a,"b"': 0.0}
+    shot = replace(ALL[0], name=STEERING, caption=f" @{STEERING}", scores=names, attempts=1)
+    error = ErrorRecord("urn:x", STEERING, STEERING)
+    failed = replace(FAILED, error=error, attempts=1)
+    text = write([shot, failed], model=f"{STEERING}@1")
+    signs = {sign for sign in text if unicodedata.category(sign) == "Cc"}
+    assert signs <= {"\r", "\n", "\t"}
+    if write is to_csv:
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        assert len(rows) == 3
+        assert {len(row) for row in rows} == {13}
+        cells = [cell for row in rows for cell in row]
+        assert not [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@"))]
+        assert not [cell for cell in cells if "\n" in cell or "\r" in cell or "\t" in cell]
+    if write is to_tsv:
+        assert {line.count("\t") for line in text.splitlines()} == {12}
+        assert "\u202e" not in text
+    if write is to_jsonl:  # escaped, not left out
+        assert json.loads(text.splitlines()[0])["caption"] == f" @{STEERING}"
+
+
+def test_every_export_names_the_model() -> None:
+    """Where there is an answer; of a folder of an earlier version none is made up."""
+    answered = [replace(shot, attempts=1) for shot in ALL[:2]] + [replace(ALL[2], caption=None, scores={})]
+    for model in ("a/model@0123", None):
+        cuts = film_cuts(replace(film(), model=model), answered, timebase_of(film()))
+        rows = list(csv.DictReader(io.StringIO(to_csv(answered, model=model), newline="")))
+        assert [row["model"] for row in rows] == [model or "", model or "", ""]
+        lines = [json.loads(line)["model"] for line in to_jsonl(answered, model).splitlines()]
+        table = parquet.read_table(io.BytesIO(to_parquet(answered, model=model)))
+        assert lines == table["model"].to_pylist() == [model, model, None]
+        assert webvtt.from_string(to_webvtt(answered, model)).captions[0].start == "00:00:00.000"
+        assert ("NOTE Model: a/model@0123\n" in to_webvtt(answered, model)) == bool(model)
+        (edl,) = to_edls(cuts)
+        assert edl.count("* MODEL: a/model@0123") == (3 if model else 0)
+        assert len(events(edl)) == 3
+        timeline = otio.adapters.read_from_string(to_otio(cuts), "otio_json")
+        assert timeline.metadata["qwen_shots"]["model"] == model
+        asset = ET.fromstring(to_fcpxml(cuts)).find(".//asset")
+        assert asset is not None
+        assert [md.attrib["value"] for md in asset.iter("md")] == ([model] if model else [])
 
 
 def test_an_attribute_may_be_called_as_the_column_of_errors() -> None:
@@ -211,7 +262,8 @@ def test_any_captions(captions: list[str]) -> None:
     told = shots(captions)
     cuts = film_cuts(film(), told, timebase_of(film()))
     rows = csv.DictReader(io.StringIO(to_csv(told), newline=""), strict=True)
-    assert [row["caption"].removeprefix("'") for row in rows] == [caption.removeprefix("'") for caption in captions]
+    lines = [one_line(caption) for caption in captions]
+    assert [row["caption"].removeprefix("'") for row in rows] == [line.removeprefix("'") for line in lines]
     assert [json.loads(line)["caption"] for line in to_jsonl(told).rstrip("\n").split("\n")] == captions
     (text,) = to_edls(cuts)
     assert len(events(text)) == len(captions)
@@ -219,7 +271,6 @@ def test_any_captions(captions: list[str]) -> None:
     notes = [note.text or "" for note in root.iter("note")]
     assert notes == [one_line(caption) for caption in captions if caption]
     read = otio.adapters.read_from_string(to_otio(cuts), "otio_json")
-    lines = [one_line(caption) for caption in captions]
     assert [clip.metadata["qwen_shots"]["caption"] for clip in read.find_clips()] == lines
     cues = webvtt.from_string(to_webvtt(told)).captions
     assert [html.unescape(cue.raw_text) for cue in cues] == [line for line in lines if line]
