@@ -89,7 +89,7 @@ function point(shot) {
   place.setAttribute("aria-valuenow", shot.number);
   place.setAttribute("aria-valuetext", `Shot ${shot.number} at ${clock(shot.start)}: ${caption}`);
   nows.forEach((now, row) => (now.textContent = shot.scores[row]?.toFixed(2) ?? ""));
-  const picture = shot.element.querySelector("img")?.cloneNode();
+  const picture = shot.element.querySelector(".picture")?.cloneNode();
   const said = document.createElement("span");
   const title = document.createElement("b");
   title.textContent = `Shot ${shot.number}, ${clock(shot.start)}`;

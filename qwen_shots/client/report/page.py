@@ -11,20 +11,25 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Any
 
 from markupsafe import Markup
 
+from qwen_shots.client.exports.cutlist import film_cuts, timebase_of
 from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.moments import milliseconds
 from qwen_shots.client.report import curves
 from qwen_shots.client.selection import Wanted, score_names, select
 from qwen_shots.client.store import FilmRecord, ShotRecord
-from qwen_shots.client.timecode import usual_rate
+from qwen_shots.client.timecode import InvalidTimecode, usual_rate
 
-BEST = 10
-FILMSTRIP = 14
+# The best of each attribute: at most so many, and of a short film no more than a quarter of its shots, which are all
+# below anyway.
+MOST_BEST = 10
+BEST_SHARE = 4
+FILMSTRIP = 15  # the narrow page shows the middle one of each three
 SOUNDS = ("dialog", "music", "ambiance", "silent")
 FIRST_HUE = 285
 TICK_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
@@ -74,8 +79,8 @@ def to_html(report: Report) -> str:
         "line": one_line,
         "clock": clock,
         "moment": _moment,
-        "picture": _picture,
         "scores": _scores,
+        "frames": partial(_frames, report.film),
         "words": _words,
     }
     return page.from_string(texts.joinpath("page.html").read_text(encoding="utf-8")).render(
@@ -86,10 +91,12 @@ def to_html(report: Report) -> str:
         failed=[shot for shot in report.shots if shot.failed],
         rate=float(usual_rate(report.film.frame_rate)),
         rows=list(_rows(report)),
+        best_count=_best_count(report),
+        pictures=list(_pictures(report.shots)),
         sounds=list(_sounds(report)),
         heard=any(shot.audio_class for shot in report.shots),
         ticks=_ticks(report.film.duration),
-        filmstrip=_filmstrip(report.shots),
+        filmstrip=_filmstrip(report),
         style=Markup(texts.joinpath("page.css").read_text(encoding="utf-8")),  # noqa: S704 # ours
         script=Markup(script),  # noqa: S704 # ours
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -118,7 +125,7 @@ def _rows(report: Report) -> Iterator[Row]:
             line=curves.line_path(steps),
             area=curves.area_path(steps),
             smooth=curves.smooth_path(steps),
-            best=select(report.shots, report.film.duration, Wanted(by=by, top=BEST)),
+            best=select(report.shots, report.film.duration, Wanted(by=by))[: _best_count(report)],
         )
 
 
@@ -137,15 +144,37 @@ def _ticks(seconds: float) -> list[tuple[float, str]]:
     return [(time / seconds, clock(time)) for time in range(0, int(seconds) + 1, step)] if seconds else []
 
 
-def _filmstrip(shots: Sequence[ShotRecord]) -> list[ShotRecord]:
-    """Shots with a picture, evenly spread."""
-    seen = [shot for shot in shots if shot.thumbnail]
-    count = min(FILMSTRIP, len(seen))
-    return [seen[(2 * number + 1) * len(seen) // (2 * count)] for number in range(count)]
+def _best_count(report: Report) -> int:
+    return min(MOST_BEST, sum(shot.analysed for shot in report.shots) // BEST_SHARE)
 
 
-def _picture(shot: ShotRecord) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(shot.thumbnail or b'').decode()}"
+def _filmstrip(report: Report) -> list[ShotRecord | None]:
+    """For equal parts of the film's time, the shot in the middle of each; None where it is not known."""
+    if not any(shot.thumbnail for shot in report.shots):
+        return []
+    middles = [report.film.duration * (part + 0.5) / FILMSTRIP for part in range(FILMSTRIP)]
+    return [next((shot for shot in report.shots if shot.start <= time < shot.end), None) for time in middles]
+
+
+def _frames(film: FilmRecord, shot: ShotRecord) -> str:
+    """Which frames a shot has, behind the first one's timecode."""
+    frames = f"frames {shot.first_frame} to {shot.end_frame - 1}"
+    base = timebase_of(film)
+    try:
+        first = film_cuts(film, [shot], base).source_start
+    except InvalidTimecode:  # the film's own, in a folder of an earlier version
+        return frames
+    return f"{base.text(first + base.frame_at(shot.start))}, {frames}"
+
+
+def _pictures(shots: Sequence[ShotRecord]) -> Iterator[tuple[str, str]]:
+    """Each picture once: the classes that show it, and its address."""
+    places: dict[bytes, list[str]] = {}
+    for shot in shots:
+        if shot.thumbnail:
+            places.setdefault(shot.thumbnail, []).append(f".p{shot.number}")
+    for jpeg, classes in places.items():
+        yield ", ".join(classes), f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _scores(shot: ShotRecord, rows: Sequence[Row]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,6 +13,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from qwen_shots.client.cli.main import main
@@ -77,16 +80,61 @@ def test_all_is_there_and_text_stays_text(page: Page, known: list[ShotRecord]) -
     assert HOSTILE in texts
     assert "8 of 9 shots are analysed" in page.locator(".notice").inner_text()
     assert page.locator(f"#shot-{FAILED} .failure").text_content() == "No number: NaN came out"
-    loaded = "all => all.every(each => each.complete && each.naturalWidth > 0)"
-    page.locator("#list .shot").last.scroll_into_view_if_needed()
-    page.wait_for_function(f"({loaded})([...document.querySelectorAll('.filmstrip img')])")
-    assert page.locator("#list img").count() == 9
+    assert page.locator("#list .picture").count() == 9
+    assert "model unknown" in " ".join(page.locator(".facts").inner_text().lower().split())
+
+
+# The size at which an element's picture is painted, of what its style says.
+PAINTED = """async (element) => {
+  const image = new Image();
+  image.src = getComputedStyle(element).backgroundImage.slice(5, -2);
+  await image.decode();
+  return [image.naturalWidth, image.naturalHeight];
+}"""
+
+
+def test_every_picture_is_shown_and_in_the_file_once(page: Page, report: Path, known: list[ShotRecord]) -> None:
+    text = report.read_text(encoding="utf-8")
+    for shot in known:
+        assert shot.thumbnail is not None
+        assert text.count(base64.b64encode(shot.thumbnail).decode()) == 1
+        size = Image.open(io.BytesIO(shot.thumbnail)).size
+        shown = page.locator(f"#shot-{shot.number} .picture")
+        assert page.evaluate(PAINTED, shown.element_handle()) == list(size)
+        box = shown.bounding_box()
+        assert box is not None
+        assert box["width"] / box["height"] == pytest.approx(size[0] / size[1], rel=0.05)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_filmstrip_keeps_the_time_of_the_timeline(page: Page, known: list[ShotRecord], width: int) -> None:
+    """Above each moment of the curves lies a picture of the shot that is there."""
+    page.set_viewport_size({"width": width, "height": 900})
+    curve = page.locator(".curve svg").first.bounding_box()
+    assert curve is not None
+    length = known[-1].end
+    slots = [slot for slot in page.locator(".filmstrip .slot").all() if slot.is_visible()]
+    assert len(slots) == (5 if width == 360 else 15)
+    for slot in slots:
+        box = slot.bounding_box()
+        assert box is not None
+        time = length * (box["x"] + box["width"] / 2 - curve["x"]) / curve["width"]
+        (shot,) = (shot for shot in known if shot.start <= time < shot.end)
+        assert f"p{shot.number}" in (slot.locator(".picture").get_attribute("class") or "").split()
+
+
+def test_time_codes_and_frames(page: Page, known: list[ShotRecord]) -> None:
+    lines = page.locator("#list .frames").all_inner_texts()
+    assert lines[2] == "00:00:02:12, frames 60 to 83"  # at 24 a second, as the film was written
+    assert len(lines) == len(known)
 
 
 def test_the_best_of_each(page: Page, known: list[ShotRecord]) -> None:
+    """No more than a quarter of a short film: all of its shots are below."""
+    assert page.locator("#best-title").inner_text() == "The 2 best of each"
     for place, name in enumerate(ATTRIBUTES):
         links = page.locator(".ranking").nth(place).locator(".said a").all_inner_texts()
-        best = sorted((shot for shot in known if shot.analysed), key=lambda shot: -shot.scores[name])[:10]
+        best = sorted((shot for shot in known if shot.analysed), key=lambda shot: -shot.scores[name])[:2]
         assert links == [f"Shot {shot.number}" for shot in best]
         scores = page.locator(".ranking").nth(place).locator(".score").all_inner_texts()
         assert scores == [f"{shot.scores[name]:.2f}" for shot in best]
@@ -272,6 +320,21 @@ PLAIN = elements(replace(FILM, start_timecode="00:00:00:00"), "caption", "name")
 def test_any_text_is_only_text(text: str) -> None:
     """A page of hostile film, caption, attribute and name has the elements of a harmless one."""
     assert elements(HOSTILE_FILM, HOSTILE + text, HOSTILE + text) == PLAIN
+
+
+def test_a_long_film_has_ten_best_and_a_model() -> None:
+    shots = [ShotRecord(n, n - 1, n, 0, 1, caption="c", scores={"dread": n / 50}) for n in range(1, 51)]
+    text = to_html(Report(replace(FILM, duration=50.0, model="a/<b>@1"), shots, True, "film.mp4", "made"))
+    assert "The 10 best of each" in text
+    assert text.count('<b class="score">') == 10
+    assert "<dt>Model</dt><dd>a/&lt;b&gt;@1</dd>" in text
+
+
+def test_a_short_films_report_is_small(report: Path, known: list[ShotRecord]) -> None:
+    """A shot costs its picture once (a third more as base64), and its text."""
+    pictures = sum(len(shot.thumbnail or b"") for shot in known)
+    empty = len(to_html(Report(FILM, [], True, "film.mp4", "made")))
+    assert report.stat().st_size - empty < 4 / 3 * pictures + 6000 * len(known)
 
 
 def test_a_film_of_no_shots_and_one_of_no_length() -> None:
