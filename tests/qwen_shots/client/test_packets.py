@@ -1,0 +1,204 @@
+"""Films with faults: odd tags, tracks that appear late, encryption, damage, and files that are none."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from qwen_shots.client.describe import describe
+from qwen_shots.client.errors import FilmCutShort, FilmDamaged, FilmEncrypted, NotAFilm
+from qwen_shots.client.film import Film, frames, open_film, picture_times
+from qwen_shots.client.packets import PacketReader
+from qwen_shots.client.shots import Shot
+from qwen_shots.client.soundtrack import RATE as SOUND_RATE
+from qwen_shots.client.soundtrack import sounds_of
+from tests.qwen_shots.client.clips import RATE, scenes, tone, write_film
+
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+
+
+def ffmpeg(*arguments: object) -> None:
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True, stdin=subprocess.DEVNULL)
+
+
+# --- tags ------------------------------------------------------------------------------------------------------------
+
+TAGS = {
+    "a.avi": ("cp1251", "Кино", "-metadata", "title="),
+    "a.mkv": ("latin-1", "été", "-metadata", "title="),
+    "track.mkv": ("latin-1", "été", "-metadata:s:v", "title="),
+    "a.mp4": ("latin-1", "café", "-metadata", "title="),
+    "track.mp4": ("shift_jis", "映画映画", "-metadata:s:v", "handler_name="),
+    "a.flv": ("shift_jis", "映画", "-metadata", "title="),
+    "a.ts": ("cp1251", "Новости", "-metadata", "service_name="),
+}
+
+
+@pytest.mark.parametrize("name", TAGS)
+def test_tags_that_are_not_utf8(tmp_path: Path, name: str) -> None:
+    encoding, text, option, tag = TAGS[name]
+    as_written = text.encode(encoding)
+    mark = b"QZ" * 10
+    codec = "flv" if name.endswith("flv") else "mpeg4"
+    source = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=24:d=0.5")
+    ffmpeg(*source, option, tag + mark[: len(as_written)].decode(), "-c:v", codec, path := tmp_path / name)
+    data = path.read_bytes()
+    assert mark[: len(as_written)] in data
+    path.write_bytes(data.replace(mark[: len(as_written)], as_written))
+    assert len(list(frames(path))) == 12
+    assert describe(path, "").width == 64
+
+
+# --- what PyAV raises ------------------------------------------------------------------------------------------------
+
+
+class Ending:
+    """A container whose packets end in an error of PyAV's own."""
+
+    def __init__(self, container: Any, error: Exception) -> None:
+        self._container = container
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def demux(self, *streams: Any) -> Iterator[Any]:
+        yield from self._container.demux(*streams)
+        raise self._error
+
+
+def ending(film: Film, error: Exception) -> Film:
+    container: Any = Ending(film.container, error)
+    return replace(film, container=container)
+
+
+def test_a_track_that_appeared_in_mid_film_ends_it_with_an_index_error(tmp_path: Path) -> None:
+    with open_film(write_film(tmp_path / "a.mp4", scenes(30))) as film:
+        reader = PacketReader(ending(film, IndexError("list index out of range")))
+        assert sum(packet.size > 0 for packet in reader.packets()) == 30
+        reader.check()
+
+
+def test_any_other_error_keeps_what_came_before_it(tmp_path: Path) -> None:
+    with open_film(write_film(tmp_path / "a.mp4", scenes(30))) as film:
+        reader = PacketReader(ending(film, UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")))
+        assert sum(packet.size > 0 for packet in reader.packets()) == 30
+        with pytest.raises(FilmCutShort, match="can't be read to its end"):
+            reader.check()
+
+
+def test_a_recording_over_two_changes_of_programme(tmp_path: Path) -> None:
+    """For 2 s a second sound track is there; the file is too large for FFmpeg to see it when it opens it."""
+    parts = []
+    for number, sounds in enumerate((1, 2, 1)):
+        inputs = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=4,noise=alls=60:allf=t"]
+        for track in range(sounds):
+            inputs += ["-f", "lavfi", "-i", f"sine={400 + 400 * track}:r=48000:d=4"]
+        maps = [part for track in range(sounds + 1) for part in ("-map", str(track))]
+        coded = ("-c:v", "mpeg2video", "-b:v", "8M", "-c:a", "mp2", "-output_ts_offset", 4 * number)
+        ffmpeg(*inputs, *maps, *coded, "-f", "mpegts", part := tmp_path / f"{number}.ts")
+        parts.append(part.read_bytes())
+    (path := tmp_path / "a.ts").write_bytes(b"".join(parts))
+    with open_film(path) as film:
+        assert len(film.container.streams) == 2
+    assert len(list(frames(path))) == len(picture_times(path)[0]) == 3 * 4 * 24
+    (sound,) = sounds_of(path, [Shot(0, 12)])
+    assert sound is not None
+    assert len(sound) / SOUND_RATE == pytest.approx(12, abs=0.1)
+
+
+# --- what is no film -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "substitution"])
+def test_what_cant_be_read_twice_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    """Nobody writes into the pipe, so an attempt to open it would wait for ever."""
+    path = tmp_path / "a.ts"
+    with socket.socket(socket.AF_UNIX) as listening:
+        reading, writing = os.pipe()
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            listening.bind(str(path))
+        else:
+            path = Path("/dev/zero" if kind == "device" else f"/dev/fd/{reading}")
+        for read in (frames, lambda film: iter(picture_times(film)), lambda film: iter([describe(film, "")])):
+            with pytest.raises(NotAFilm, match="a pipe, a socket or a device"):
+                next(iter(read(path)))
+        os.close(reading)
+        os.close(writing)
+
+
+# --- encryption and damage -------------------------------------------------------------------------------------------
+
+CENC = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "76a6c65c5ea762046bd749a2e632ccbb")
+KEY_ID = ("-encryption_kid", "a7e61c373e219033c21091fa607bf3b8")
+
+
+@pytest.mark.parametrize("fragments", [(), ("-movflags", "+frag_keyframe+empty_moov")])
+def test_an_encrypted_film(tmp_path: Path, fragments: tuple[str, ...]) -> None:
+    source = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=2")
+    ffmpeg(*source, *X264, *CENC, *KEY_ID, *fragments, path := tmp_path / "a.mp4")
+    for read in (frames, lambda film: iter(picture_times(film)), lambda film: iter([describe(film, "")])):
+        with pytest.raises(FilmEncrypted, match="encrypted"):
+            next(iter(read(path)))
+
+
+def damaged(path: Path, share: float) -> Path:
+    """Overwrite this share of the pictures with noise; each is a key frame, so that no other one suffers."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=8", *X264, "-g", 1, path)
+    with av.open(str(path)) as film:
+        pictures = [(packet.pos, packet.size) for packet in film.demux(video=0) if packet.pos]
+    data = bytearray(path.read_bytes())
+    rng = random.Random(0)
+    for at, size in rng.sample(pictures, round(share * len(pictures))):
+        data[at + 40 : at + size] = rng.randbytes(size - 40)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_film_of_which_little_is_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = damaged(tmp_path / "a.mp4", 0.05)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(frames(path))) > 0.9 * 192
+    assert "damaged pictures" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_a_film_of_which_much_is_damaged(tmp_path: Path, name: str) -> None:
+    path = damaged(tmp_path / "a.mp4", 0.4)
+    if name == "a.ts":
+        ffmpeg("-i", path, "-c", "copy", "-f", "mpegts", path := tmp_path / name)
+    with pytest.raises(FilmDamaged, match=r"(3\d|4\d|5\d)% of the pictures read .* at most 10% of a film may be"):
+        list(frames(path))
+
+
+# --- one picture -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_last_picture_lasts_as_long_as_the_sound(tmp_path: Path, name: str) -> None:
+    path = write_film(tmp_path / name, scenes(1), sound=tone(440, 20.0))
+    (frame,) = frames(path)
+    starts, end = picture_times(path)
+    assert (starts, end) == ([frame.start], frame.end)
+    assert frame.end == pytest.approx(20, abs=0.1)
+    assert describe(path, "").duration == pytest.approx(20, abs=0.1)
+    (sound,) = sounds_of(path, [Shot(frame.start, frame.end)])
+    assert sound is not None
+    assert len(sound) / SOUND_RATE == pytest.approx(20, abs=0.1)
+
+
+def test_sound_a_little_longer_than_the_picture_adds_nothing(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mp4", scenes(48), sound=tone(440, 2.5))
+    assert list(frames(path))[-1].end == pytest.approx(48 / RATE)
