@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record")
 
+# What SQLite says of a file that is damaged inside; its words may repeat bytes of it, which need be no text.
+UNREADABLE = (sqlite3.Error, UnicodeError)
+
+DAMAGED = "the answers can't be read (the file is damaged)"
+
 FILE_NAME = "shots.sqlite"
 THUMBNAIL_SIDE = 256
 
@@ -262,13 +267,14 @@ class Store:
     @property
     def film(self) -> FilmRecord:
         """The film."""
-        return next(self._read(_FILM, _film_values, FILM))
+        for film in self._read(_FILM, _film_values, FILM):
+            return film
+        raise NoStore(DAMAGED)
 
     @property
     def complete(self) -> bool:
         """Whether all shots of the film are in; their answers may be missing still."""
-        (complete,) = next(self._rows("SELECT complete FROM film"))
-        return bool(complete)
+        return any(complete for (complete,) in self._rows("SELECT complete FROM film"))
 
     def shots(self) -> list[ShotRecord]:
         """All shots known so far, in order of time."""
@@ -285,14 +291,14 @@ class Store:
             for row in self._rows(query, *of):
                 yield kind.validate_python(values(row))
         except (ValueError, ArithmeticError, RecursionError, TypeError):
-            raise NoStore("the answers can't be read (the file is damaged)") from None
+            raise NoStore(DAMAGED) from None
 
     def _rows(self, query: str, *values: int) -> Iterator[sqlite3.Row]:
         try:
             with closing(self._connection.cursor()) as cursor:
                 cursor.row_factory = sqlite3.Row
                 yield from cursor.execute(query, values)
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise NoStore(f"the answers can't be read ({error})") from None
 
 
@@ -338,7 +344,7 @@ def open_store(folder: Path | str) -> Store:
         connection = _connected(file)
         if check_version(connection, file) < VERSION:
             connection.executescript(VERSION_1_VIEWS)
-    except (sqlite3.Error, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         raise NoStore(f"{file} can't be read ({error})") from None
     return Store(connection)
 

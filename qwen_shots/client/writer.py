@@ -19,6 +19,7 @@ from qwen_shots.client.store import (
     APPLICATION_ID,
     FILE_NAME,
     SCHEMA,
+    UNREADABLE,
     VERSION,
     ActivePicture,
     FilmRecord,
@@ -181,7 +182,7 @@ class StoreWriter(Store):
         try:
             with self._turn, self._connection:
                 yield
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise CannotStore(f"answers can't be stored ({error})") from None
 
 
@@ -217,7 +218,7 @@ def write_store(folder: Path, film: FilmRecord) -> StoreWriter:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _locked(folder)
-    except (OSError, sqlite3.OperationalError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise CannotStore(f"nothing can be stored in {folder} ({_reason(error)})") from None
     try:
         writer = StoreWriter(_connected(folder, film), lock)
@@ -236,7 +237,7 @@ def _locked(folder: Path) -> sqlite3.Connection:
     lock = sqlite3.connect(folder / LOCK_NAME, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         lock.close()
         if "locked" in str(error):
             raise StoreInUse(
@@ -264,7 +265,7 @@ def _connected(folder: Path, film: FilmRecord) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")  # readers never wait
         connection.execute("PRAGMA synchronous = FULL")  # an answer outlives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         connection.close()
         raise CannotStore(f"nothing can be stored in {file} ({error})") from None
     except BaseException:

@@ -395,3 +395,28 @@ def test_folders_that_cant_be_looked_into(answers: Path, tmp_path: Path, name: s
     (tmp_path / "forbidden").chmod(0o755)
     assert ranked.returncode == 4, ranked.stderr
     assert "can't be read" in " ".join(ranked.stderr.split())
+
+
+READING = [
+    ["rank", "--by", "motion"], ["similar", "night"], ["show", "1"], ["export", "-"], ["report"], ["analyze"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+@pytest.mark.parametrize("damage", [1000, 5000, 12000])
+def test_a_damaged_folder_is_one_line_and_exit_code_4(
+    answers: Path, film: Path, tmp_path: Path, command: list[str], damage: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In whatever part of the file, for each command that reads it."""
+    data = bytearray((answers / FILE_NAME).read_bytes())
+    data[damage:] = b"\x9b" * (len(data) - damage)  # as bytes they would steer a terminal
+    (tmp_path / FILE_NAME).write_bytes(data)
+    name, *rest = command
+    where = [str(film), "--out", str(tmp_path)] if name == "analyze" else [str(tmp_path)]
+    rest = [str(tmp_path / "a.csv") if word == "-" else word for word in rest]
+    assert main([name, *where, *rest]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("ERROR: ")
+    assert "\x9b" not in line

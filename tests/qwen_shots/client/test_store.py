@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen_shots.client.errors import CannotStore, NoStore, OtherFilm, StoreInUse
+from qwen_shots.client.errors import CannotStore, NoStore, OtherFilm, StoreError, StoreInUse
 from qwen_shots.client.store import (
     FILE_NAME,
     VERSION,
@@ -431,3 +432,42 @@ def test_a_film_that_is_no_film(tmp_path: Path, change: str) -> None:
         writer._connection.commit()
     with open_store(tmp_path) as store, pytest.raises(NoStore, match="damaged"):
         assert store.film
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A store's file with something in every column."""
+    folder = tmp_path_factory.mktemp("whole")
+    shots = [replace(SHOTS[n % 3], number=n, motion_features={"camera": 0.5}) for n in range(1, 60)]
+    with write_store(folder, FILM) as writer:
+        writer.add_shots(shots)
+        writer.add_answers([replace(good(n), thumbnail=bytes(3000)) if n % 5 else bad(n) for n in range(1, 50)])
+    return (folder / FILE_NAME).read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damage_anywhere_is_told_and_never_crashes(whole: bytes, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    data = bytearray(whole)
+    start = chance.randrange(4096 if seed % 2 else len(data))  # the schema is in the first page
+    end = start + chance.choice([1, 3, 40, 9000])
+    data[start:end] = chance.choice([b"", chance.randbytes(end - start), bytes(end - start)])
+    (tmp_path / FILE_NAME).write_bytes(data)
+    with suppress(StoreError), open_store(tmp_path) as store:
+        _ = store.film, store.shots(), store.complete
+    with suppress(StoreError), write_store(tmp_path, FILM) as writer:
+        writer.add_answers([good(3)])
+
+
+def test_a_film_that_is_not_in_its_own_store(tmp_path: Path) -> None:
+    with write_store(tmp_path, FILM) as writer:
+        writer._connection.execute("DELETE FROM film")
+        writer._connection.commit()
+    with open_store(tmp_path) as store, pytest.raises(NoStore, match="damaged"):
+        assert store.film
+
+
+def test_a_lock_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / LOCK_NAME).write_bytes(b"no database at all, " * 100)
+    with pytest.raises(CannotStore, match="not a database"):
+        write_store(tmp_path, FILM)
