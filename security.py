@@ -21,7 +21,7 @@ from settings import DEFAULT_API_KEY, ServerSettings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PUBLIC_PATHS = frozenset({"/health", "/health/live", "/docs", "/redoc", "/openapi.json"})
+PUBLIC_PATHS = frozenset({"/", "/README.md", "/health", "/health/live", "/docs", "/redoc", "/openapi.json"})
 PUBLIC_PREFIX = "/static/"
 
 # With one of these headers the request was passed on by a proxy, and its sender may be anybody. Beside the standard

@@ -30,6 +30,8 @@ from serving.api_docs import (
     json_body,
     problem_responses,
 )
+from serving.cors import AllowedPages
+from serving.home import add_home
 from serving.intake import Patience, accept, in_time, patience, read_batch, read_shot, while_connected
 from serving.loading import until_loaded
 from serving.model_header import ModelHeader
@@ -82,9 +84,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.state.all_counts = None
     _add_routes(app)
     add_docs(app)
+    add_home(app)
     add_error_handlers(app)
     app.add_middleware(Gatekeeper, settings=settings.server)
     app.add_middleware(Unforeseen)
+    app.add_middleware(AllowedPages, origins=settings.server.allowed_origins)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(ModelHeader, engine=app.state.engine, settings=settings)
     return app

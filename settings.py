@@ -83,6 +83,22 @@ def _endpoint(text: str) -> str:
     return f"{url.scheme}://{url.netloc}{path or '/v1'}"
 
 
+def _origin(text: str) -> str:
+    """A page's origin as browsers send it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        url = urlsplit(text)
+        is_origin = url.scheme in {"http", "https"} and url.hostname and text == f"{url.scheme}://{url.netloc}".lower()
+    except ValueError:
+        is_origin = False
+    if not is_origin or "@" in text or "*" in text:
+        raise ValueError("must be http://HOST:PORT or https://HOST:PORT in lower case, without a path")
+    return text
+
+
 class ModelSettings(Section):
     """Which model, where, and how much of each picture it sees."""
 
@@ -121,6 +137,8 @@ class ServerSettings(Section):
     max_queue_shots: int = Field(1280, ge=1, le=100_000)
     max_queue_tokens: int = Field(2_000_000, ge=1000, le=100_000_000)
     request_timeout: int = Field(600, ge=1, le=86_400)
+    keep_alive: int = Field(75, ge=1, le=3600)
+    allowed_origins: list[Annotated[str, AfterValidator(_origin)]] = Field(default_factory=list, max_length=1000)
     drain_timeout: int = Field(50, ge=1, le=3600)
 
     @field_validator("api_key_file")

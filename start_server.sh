@@ -41,7 +41,8 @@ done
 [ -x "$PYTHON" ] || fail "there is no .venv here yet; run: ./setup.sh"
 lock_start "$PYTHON"
 if pid=$(running_server); then
-    echo "the server is running already (pid $pid); ./stop_server.sh stops it"
+    read -r address _ <<<"$("$PYTHON" -m settings 2>/dev/null || true)"
+    echo "the server is running already (pid $pid)${address:+: $address (try $address/docs)}; ./stop_server.sh stops it"
     exit 0
 fi
 settings=$("$PYTHON" -m settings) || exit 2

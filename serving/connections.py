@@ -11,7 +11,9 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from problems import MEDIA_TYPE, TYPE_PREFIX
+from serving.lingering import LingeringTransport
 from serving.request_log import note_unparsable
+from serving.strict_http import StrictConnection
 from telemetry import Metrics
 
 # From the first moment of a connection, or the first byte of a further request on it, to the end of the headers; and
@@ -27,30 +29,55 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 that closes connections whose headers do not end, and counts what it can't read as a request."""
 
     metrics: Metrics
+    conn: StrictConnection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.conn = StrictConnection()
+        self._goes_on = False
         self._headers_end: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
-        super().connection_made(transport)
+        lingering: Any = LingeringTransport(transport, lambda: self.conn.their_state in {h11.SEND_BODY, h11.ERROR})
+        super().connection_made(lingering)
         if hasattr(transport, "max_size"):  # asyncio's own transports; uvloop's have another way
             transport.max_size = READ_BYTES
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Wait on while there are no whole headers; no longer when there are."""
+        """Wait on while there are no whole headers; no longer when there are. Nothing is read behind a last answer."""
+        if self.transport.is_closing():
+            return
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.transport.is_closing() or (self.cycle is not None and not self.cycle.response_complete):
             self._stop_waiting()
         elif self._headers_end is None:
             self._await_headers()
 
+    def handle_events(self) -> None:
+        """Read one turn's events; the others after those of other connections."""
+        self.conn.begin_turn()
+        super().handle_events()
+        if self.conn.is_behind and not self._goes_on and not self.transport.is_closing():
+            self._goes_on = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        if self.transport.is_closing():
+            return
+        self.handle_events()
+        if not (self._goes_on or self.flow.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
+
     def on_response_complete(self) -> None:
         """Headers of a next request that have begun already get their time from here."""
         super().on_response_complete()
+        if self.transport.is_closing():
+            return
         if self.conn.trailing_data[0] and self.cycle.response_complete and self._headers_end is None:
             self._await_headers()
 
@@ -59,6 +86,7 @@ class PatientProtocol(H11Protocol):
         self._stop_waiting()
         if self._unread is not None:
             self._unread.cancel()
+        self.transport.forget()  # type: ignore[attr-defined]
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -83,7 +111,7 @@ class PatientProtocol(H11Protocol):
             "type": TYPE_PREFIX + slug,
             "title": "The request is not valid HTTP",
             "status": 400,
-            "detail": "the request line or the headers are broken or too long",
+            "detail": self.conn.refusal or "the request line or the headers are broken or too long",
             "request_id": request_id,
         }
         body = json.dumps(problem).encode()
@@ -98,6 +126,9 @@ class PatientProtocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
         self.transport.close()
+        if self.cycle is not None:  # its app may wait for the rest of the body
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _await_headers(self) -> None:
         self._headers_end = self.loop.call_later(PATIENCE_SECONDS, self.transport.close)

@@ -45,7 +45,12 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, app: FastAPI, drain_seconds: float) -> None:
         http = protocol_for(app.state.metrics)
-        super().__init__(uvicorn.Config(app, http=http, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS))
+        keep_alive = app.state.settings.server.keep_alive
+        super().__init__(
+            uvicorn.Config(
+                app, http=http, timeout_keep_alive=keep_alive, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS
+            )
+        )
         self._state = app.state
         self._drain_seconds = drain_seconds
         self._drain_until = math.inf

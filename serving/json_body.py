@@ -7,6 +7,7 @@ names, values or brackets is refused as soon as it exceeds a limit.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +36,7 @@ PIECE = 2**20
 LONGEST_ESCAPE = 12  # a character as a surrogate pair
 NO_LETTER = "\N{REPLACEMENT CHARACTER}"
 
+BLANKS = re.compile(rb"[ \t\r\n]{2,}")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259, section 8.1: may be ignored
 NOT_JSON = "the body is not valid JSON"
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -113,7 +115,7 @@ class JsonReader:
             begins_escaped = self._in_escape and backslashes == len(part)
             self._in_escape = (backslashes + begins_escaped) % 2 == 1
             return
-        self._between += part
+        self._between += BLANKS.sub(b" ", part)
         self._names += part.count(b":")
         self._values += part.count(b",") + part.count(b"[") + part.count(b"{")
         self._check()

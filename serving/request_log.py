@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("qwen_server")
 
 WATCHED = frozenset({"/health", "/health/live", "/metrics"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # another may be of any length
 GIVEN_UP = 499  # whoever runs this app ended the request, because its client went away
 
 
@@ -66,7 +67,7 @@ def note_unparsable(metrics: Metrics, request_id: str, error: str) -> None:
 
 
 def _write(scope: Scope, route: str, status: int, seconds: float) -> None:
-    method = scope["method"] if scope["method"].isalpha() else "other"
+    method = scope["method"] if scope["method"] in METHODS else "other"
     request_id: str = scope["state"]["request_id"]
     notes: RequestNotes = scope["state"]["notes"]
     fields = {

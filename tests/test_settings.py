@@ -133,3 +133,29 @@ def test_endpoints_that_are_none(endpoints: str, words: str) -> None:
         load_settings(environ=environ)
     assert words in caught.value.detail
     assert "sesame" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "origins", ["https://studio.example", "http://10.0.0.7:3000, https://a.example", "http://[::1]:5"]
+)
+def test_origins_of_pages(origins: str) -> None:
+    settings = load_settings(environ={"QWEN_SERVER__SERVER__ALLOWED_ORIGINS": origins})
+    assert settings.server.allowed_origins == origins.replace(",", " ").split()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "studio.example",
+        "https://studio.example/",
+        "https://Studio.example",
+        "ftp://a",
+        "https://",
+        "https://*.a",
+        "null",
+    ],
+)
+def test_what_is_no_origin(origin: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"ALLOWED_ORIGINS: server.allowed_origins.0: must be http://HOST:PORT"):
+        load_settings(environ={"QWEN_SERVER__SERVER__ALLOWED_ORIGINS": origin})

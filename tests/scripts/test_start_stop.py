@@ -35,6 +35,7 @@ def test_start_twice_and_stop_twice(run: Run, project: Path, port: int) -> None:
     assert httpx.get(f"http://127.0.0.1:{port}/health").json()["model"] == BUNDLED
     again = run("start_server.sh", "--demo")
     assert (again.returncode, "running already" in again.stdout) == (0, True)
+    assert f"http://127.0.0.1:{port} " in again.stdout
     stopped = run("stop_server.sh")
     assert (stopped.returncode, "stopped" in stopped.stdout) == (0, True)
     assert "77 s (server.drain_timeout)" in stopped.stdout

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -20,9 +20,11 @@ from server import create_app
 from serving import process
 from serving.connections import READ_BYTES, PatientProtocol
 from serving.draining import DrainingServer
+from serving.strict_http import EVENTS_A_TURN, MAX_CHUNKS, StrictConnection
 from settings import Settings
 from tests.fakes import FakeEngine
 from tests.helpers import AUTH, PATIENCE_SECONDS, free_port, shot
+from tests.scripts.processes import wait_for
 
 # Long enough for a client that sends at once, on a busy machine too.
 PATIENCE = 1.0
@@ -188,3 +190,193 @@ def test_no_answer_waits_for_an_acknowledgement(settings: Settings) -> None:
         return option
 
     assert asyncio.run(no_delay())
+
+
+def sent(connection: socket.socket, data: bytes) -> http.client.HTTPResponse:
+    """Send exactly this, and read one answer."""
+    connection.sendall(data)
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer
+
+
+def asked(port: int, data: bytes) -> tuple[int, dict[str, Any]]:
+    """The status and the JSON of the answer to exactly this."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        answer = sent(connection, data)
+        return answer.status, json.loads(answer.read())
+
+
+KEY_LINES = "".join(f"{name}: {value}\r\n" for name, value in (AUTH | JSON).items())
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+
+
+def post(path: str, lines: str, body: bytes = b"", version: str = "1.1") -> bytes:
+    return f"POST {path} HTTP/{version}\r\nHost: localhost\r\n{lines}\r\n".encode() + body
+
+
+UNREAD = {
+    "no key": (post("/analyze", CHUNKED), 401),
+    "another type": (post("/analyze", KEY_LINES.replace("json", "xml") + CHUNKED), 415),
+    "compressed": (post("/analyze", KEY_LINES + "Content-Encoding: gzip\r\n" + CHUNKED), 415),
+    "no such page": (post("/nowhere", KEY_LINES + CHUNKED), 404),
+    "another method": (post("/analyze", KEY_LINES + CHUNKED).replace(b"POST", b"PUT"), 405),
+    "too large": (post("/analyze", KEY_LINES + "Content-Length: 99999999999\r\n"), 413),
+    "a page without a body": (post("/health", CHUNKED).replace(b"POST", b"GET"), 200),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_an_answer_before_the_end_of_a_body_is_the_last_one(port: int, kind: str) -> None:
+    request, status = UNREAD[kind]
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        answer = sent(connection, request)
+        answer.read()
+        assert (answer.status, answer.headers["connection"]) == (status, "close")
+        connection.sendall(b"1\r\nx\r\n" * 1000)  # no reset while the client still sends
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("lines", ["", "Content-Length: 2\r\n"])
+def test_a_refusal_of_a_whole_request_keeps_the_connection(port: int, lines: str) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        for _ in range(2):
+            answer = sent(connection, post("/analyze", lines, b"{}" if lines else b""))
+            answer.read()
+            assert (answer.status, answer.headers["connection"]) == (401, None)
+
+
+def test_what_a_client_goes_on_to_send_is_not_read_for_ever(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.lingering.LINGER_SECONDS", 0.2)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        sent(connection, UNREAD["no key"][0]).read()
+        while True:
+            connection.sendall(b"1\r\nx\r\n" * 10_000)
+
+
+@pytest.mark.parametrize("lines", [CHUNKED, KEY_LINES + CHUNKED], ids=["without a key", "with a key"])
+def test_chunks_of_one_byte_are_read_in_turns(port: int, lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come at once: others wait for some of them, not for all."""
+    turns: list[int] = []
+    next_event = StrictConnection.next_event
+    begin_turn = StrictConnection.begin_turn
+
+    def begun(self: StrictConnection) -> None:
+        turns.append(0)
+        begin_turn(self)
+
+    def counted(self: StrictConnection) -> Any:
+        turns[-1] += 1
+        return next_event(self)
+
+    monkeypatch.setattr(StrictConnection, "begin_turn", begun)
+    monkeypatch.setattr(StrictConnection, "next_event", counted)
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        answer = sent(connection, post("/analyze", lines, b"1\r\n{\r\n" * 2000 + b"0\r\n\r\n"))
+        assert answer.status in {401, 422}
+    assert max(turns) <= EVENTS_A_TURN + 1
+    assert sum(turns) < 3000  # without a key, not even those that were there already
+
+
+def test_a_body_in_tiny_chunks_is_read_whole(port: int) -> None:
+    body = json.dumps(shot(1, images=shot(1)["images"][:1])).encode()
+    pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
+    chunks = b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces)
+    status, answer = asked(port, post("/analyze", KEY_LINES + CHUNKED, chunks + b"0\r\n\r\n"))
+    assert (status, answer["shot_id"]) == (200, 1)
+
+
+def test_a_body_of_too_many_chunks_is_refused(port: int) -> None:
+    status, problem = asked(port, post("/analyze", KEY_LINES + CHUNKED, b"1\r\n \r\n" * (MAX_CHUNKS + 100)))
+    assert (status, problem["type"]) == (400, "urn:qwen-shots:error:not-http")
+    assert "10,000 chunks" in problem["detail"]
+
+
+SMUGGLED = {
+    "both lengths": CHUNKED + "Content-Length: 2\r\n",
+    "both, in the other order": "Content-Length: 2\r\n" + CHUNKED,
+    "two lengths": "Content-Length: 2\r\nContent-Length: 3\r\n",
+    "two in one": "Content-Length: 2, 3\r\n",
+    "a signed length": "Content-Length: +2\r\n",
+    "another coding": "Transfer-Encoding: gzip, chunked\r\n",
+    "chunked twice": CHUNKED * 2,
+    "a blank before the colon": "Transfer-Encoding : chunked\r\n",
+    "no host": None,
+}
+
+
+@pytest.mark.parametrize("kind", SMUGGLED)
+def test_what_two_servers_could_read_in_two_ways_is_refused_and_ends_the_connection(port: int, kind: str) -> None:
+    lines = SMUGGLED[kind]
+    request = post("/analyze", KEY_LINES + (lines or ""), b"2\r\n{}\r\n0\r\n\r\n")
+    if lines is None:
+        request = request.replace(b"Host: localhost\r\n", b"")
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        answer = sent(connection, request)
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert json.loads(answer.read())["type"] == "urn:qwen-shots:error:not-http"
+        assert connection.recv(1) == b""
+
+
+def test_chunks_in_http_1_0_are_refused(port: int) -> None:
+    status, problem = asked(port, post("/analyze", KEY_LINES + CHUNKED, b"0\r\n\r\n", version="1.0"))
+    assert status == 400
+    assert "Content-Length" in problem["detail"]
+
+
+def test_a_folded_header_is_one_header(port: int) -> None:
+    """RFC 9112, section 5.2: refused, or read with blanks for the fold; a proxy in front must see the same request."""
+    folded = KEY_LINES.replace("Bearer ", "Bearer\r\n  ")
+    body = json.dumps(shot(1)).encode()
+    assert asked(port, post("/analyze", f"{folded}Content-Length: {len(body)}\r\n", body))[0] == 200
+
+
+@pytest.mark.parametrize("address", ["http://localhost", "HTTP://127.0.0.1:8000", "https://localhost:1"])
+@pytest.mark.parametrize("path", ["/analyze", "/analyze?explain=true"])
+def test_an_absolute_address_is_read_as_its_path(port: int, address: str, path: str) -> None:
+    body = json.dumps(shot(1)).encode()
+    status, answer = asked(port, post(address + path, f"{KEY_LINES}Content-Length: {len(body)}\r\n", body))
+    assert (status, "evidence" in answer) == (200, "explain" in path)
+
+
+@pytest.mark.parametrize(("address", "host", "status"), [
+    ("http://localhost/metrics", "there", 200),
+    ("http://there.example/metrics", "localhost", 401),
+    ("http://there.example/metrics", "there.example", 401),
+    ("http://localhost?x=1", "localhost", 200),
+    ("http://localhost", "localhost", 200),
+])  # fmt: skip
+def test_the_host_of_an_absolute_address_counts(port: int, address: str, host: str, status: int) -> None:
+    request = f"GET {address} HTTP/1.1\r\nHost: {host}\r\n{KEY_LINES}\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        assert sent(connection, request).status == status
+
+
+@pytest.mark.parametrize("address", ["http:///analyze", "http://me@localhost/metrics", "http://[::1/metrics"])
+def test_an_address_without_a_host(port: int, address: str) -> None:
+    status, problem = asked(port, f"GET {address} HTTP/1.1\r\nHost: localhost\r\n{KEY_LINES}\r\n".encode())
+    assert (status, "http://HOST:PORT/PATH" in problem["detail"]) == (400, True)
+
+
+def test_a_method_of_any_length_is_one_word_in_the_log(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="qwen_server")
+    assert asked(port, post("/analyze", "").replace(b"POST", b"X" * 60_000))[0] == 401
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "qwen_server"]
+
+    wait_for(lambda: any(line.startswith("other ") for line in told()))  # it is written behind the answer
+    assert max(map(len, told())) < 200
+
+
+def test_a_connection_is_kept_for_as_long_as_is_set(settings: Settings, engine: FakeEngine) -> None:
+    assert settings.server.keep_alive > 60  # of nginx and others
+    brief = settings.model_copy(update={"server": settings.server.model_copy(update={"keep_alive": 1})})
+    with serving(brief, engine, 5) as (_, port), socket.create_connection(("127.0.0.1", port)) as connection:
+        sent(connection, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").read()
+        began = time.monotonic()
+        wait_until_closed(connection)
+    assert 0.5 < time.monotonic() - began < LIMIT

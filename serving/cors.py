@@ -1,0 +1,49 @@
+"""Which web pages may ask from a browser: those of this machine, and those that `server.allowed_origins` names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qwen_shots.loopback import is_this_machine
+
+# What a page may read of an answer beside its body.
+EXPOSED = ("Retry-After", "X-Model", "X-Request-ID", "Preference-Applied")
+
+
+class AllowedPages(CORSMiddleware):
+    """Answers a browser's preflight, which comes without a key, and lets the pages that may ask read their answers.
+
+    What another page asks is answered as if there were no page: the browser keeps the answer from it.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("*",),
+            allow_headers=("*",),
+            allow_private_network=True,
+            expose_headers=EXPOSED,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; with what a browser wants to know where the page may ask."""
+        origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
+        if origin is None or not self.is_allowed_origin(origin):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Whether a page of this origin may ask."""
+        if origin in self.allow_origins:
+            return True
+        try:
+            return is_this_machine(urlsplit(origin).hostname or "")
+        except ValueError:
+            return False
