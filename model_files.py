@@ -145,9 +145,10 @@ def read_ahead(folder: Path) -> threading.Thread:
 
 
 def hash_weights(folder: Path) -> str:
-    """SHA-256 of the weight files, the same on every machine: 2 GB a second and thread where the processor knows it.
+    """Hash the weight files (SHA-256). The result is the same on every machine.
 
-    A file in the hub's cache is named by its own hash, so it need not be read.
+    A file in the hub's cache is named by its hash, so it need not be read. Others are read at some 2 GB a second and
+    thread where the processor has instructions for SHA-256.
 
     Args:
         folder: a whole checkpoint.

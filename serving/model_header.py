@@ -19,7 +19,7 @@ FINGERPRINT_DIGITS = 16
 
 
 def model_id(info: EngineInfo, settings: Settings) -> str | None:
-    """The header's value: scores of equal fingerprints may be compared, whatever the name.
+    """Build the header's value. Scores of equal fingerprints may be compared, whatever the name.
 
     Args:
         info: what the engine says of itself.

@@ -32,7 +32,7 @@ from qwen_shots.audio import classify
 from qwen_shots.client.ahead import Ahead, Aside
 from qwen_shots.client.api import Answer, ShotClient, as_error, key_of, same_model, server_of
 from qwen_shots.client.describe import describe
-from qwen_shots.client.errors import BadAnswer, OtherFilm, OtherModel, Problem, Refused, ServerError, ServerFailed
+from qwen_shots.client.errors import Busy, OtherFilm, OtherModel, Refused, ServerError, ServerFailed
 from qwen_shots.client.frames import Still, stills_of
 from qwen_shots.client.shots import DEFAULT_DETECTOR, find_borders
 from qwen_shots.client.sound import features_of
@@ -187,7 +187,7 @@ class FilmRun:
 
     def _meet_server(self) -> None:
         """See that there is a server, and not with another model, before the film is read."""
-        with suppress(Problem, BadAnswer):  # it is busy, or a proxy answers: the requests wait, or say what is wrong
+        with suppress(Busy, ServerFailed):  # the requests will wait for it, or say what is wrong
             self._client.health()
         if self._client.model and not self.again:
             self._refuse_other_model()

@@ -151,8 +151,13 @@ class ShotClient:
                 health = Health.model_validate_json(answer.content)
             except ValidationError:  # a proxy's 503 tells no health
                 raise _problem(answer) from None
+        elif isinstance(problem := _problem(answer), Refused):
+            raise BadAnswer(
+                f"{self.address} answers with status {answer.status_code} to /health, so it is not this server; "
+                "is its address right?"
+            )
         else:
-            raise _problem(answer)
+            raise problem
         if MODEL_HEADER in answer.headers:
             self._note_model(answer)
         return health
@@ -289,13 +294,13 @@ class ShotClient:
         raise problem
 
     def _note_model(self, answer: httpx.Response) -> None:
-        """Remember who answers, and notice when somebody else does."""
-        told = answer.headers.get(MODEL_HEADER)
+        """Remember which model answers, and refuse another one."""
+        named = answer.headers.get(MODEL_HEADER)
         with self._turn:
-            self.model = self.model or told
-        if not same_model(self.model, told):
+            self.model = self.model or named
+        if not same_model(self.model, named):
             raise ModelChanged(
-                f"the server has changed its model from {self.model} to {told or 'one that it does not name'}"
+                f"the server has changed its model from {self.model} to {named or 'one that it does not name'}"
             )
 
     def _request(
@@ -327,17 +332,17 @@ class ShotClient:
 
 
 def server_of(url: str | None) -> str:
-    """A server's address; where none was given, the environment's, else this machine's."""
+    """Return the server's address: the one given, else the environment's, else this machine's."""
     return os.environ.get(SERVER_VARIABLE, DEFAULT_SERVER) if url is None else url
 
 
 def key_of(key: str | None) -> str:
-    """A key; where none was given, the environment's, and empty where that has none."""
+    """Return the key: the one given, else the environment's, else an empty one."""
     return os.environ.get(KEY_VARIABLE, "") if key is None else key
 
 
 def same_model(one: str | None, other: str | None) -> bool:
-    """Whether two values of X-Model mean one model: its name may change with its folder, the fingerprint does not."""
+    """Compare two values of X-Model by their fingerprints; a name may change with the folder."""
     return one == other or (
         one is not None and other is not None and one.rpartition("@")[2] == other.rpartition("@")[2]
     )

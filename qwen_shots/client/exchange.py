@@ -111,11 +111,11 @@ class Deadline(threading.local):
         self._until = 0.0
 
     def set(self, seconds: float) -> None:
-        """From now on it may take so long."""
+        """Let the exchange take so long from now on."""
         self._until = time.monotonic() + seconds
 
     def left(self, timeout: float | None = None) -> float:
-        """Seconds that are left, but at most `timeout`.
+        """Return the seconds that are left, but at most `timeout`.
 
         Raises:
             httpcore.ReadTimeout: none are left.

@@ -350,10 +350,10 @@ def open_store(folder: Path | str) -> Store:
 
 
 def _connected(file: Path) -> sqlite3.Connection:
-    """A connection that reads.
+    """Open a connection for reading.
 
-    A file with a write-ahead log wants to make files beside itself, also for readers. In a folder where nobody may, it
-    is read as one that nobody writes; and where its writer was killed and the log holds answers, from a copy.
+    SQLite makes files beside one with a write-ahead log, also to read it. In a read-only folder the file is opened as
+    immutable; and when the log holds answers, because the writer was killed, a copy is read.
     """
     address = file.absolute().as_uri()
     log = file.with_name(f"{file.name}-wal")
@@ -377,7 +377,7 @@ def _connected(file: Path) -> sqlite3.Connection:
 
 
 def check_header(file: Path) -> None:
-    """Make sure that a file is ours or empty, before SQLite changes anything in it or beside it.
+    """Check that a file is ours or empty, before SQLite changes anything in it or beside it.
 
     Raises:
         NoStore: it is not, or it can't be read.

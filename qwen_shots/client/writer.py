@@ -154,18 +154,18 @@ class StoreWriter(Store):
             self._connection.executemany(SET_MEASURES, [(*_measures(each), each.number) for each in answers])
 
     def set_model(self, model: str) -> None:
-        """All answers, those that are stored and those that will be, are this model's."""
+        """Store which model all answers are from, also those that will come."""
         with self._transaction():
             self._connection.execute("UPDATE film SET model = ?", (model,))
 
     def begin_again(self, model: str | None) -> None:
-        """Forget all answers: those that come are this model's."""
+        """Delete all answers; those that will come are from this model."""
         with self._transaction():
             self._connection.execute("DELETE FROM answer")
             self._connection.execute("UPDATE film SET model = ?", (model,))
 
     def cut_anew(self, film: FilmRecord) -> None:
-        """Forget all shots, none of which has an answer: they will be found in another way."""
+        """Delete all shots, none of which has an answer, to find them in another way."""
         with self._transaction():
             self._connection.execute("DELETE FROM shot")
             self._connection.execute(
@@ -248,7 +248,7 @@ def _locked(folder: Path) -> sqlite3.Connection:
 
 
 def _connected(folder: Path, film: FilmRecord) -> sqlite3.Connection:
-    """A connection to the film's tables, which are made or brought to this version; another film's are left alone."""
+    """Connect to the film's tables; make them, or bring them to this version. Another film's are left as they are."""
     file = folder / FILE_NAME
     if file.exists():
         check_header(file)

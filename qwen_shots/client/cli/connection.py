@@ -1,4 +1,4 @@
-"""Which server, and its key: from the command line or the environment; and what to do where it does not answer."""
+"""The server and its key, from the command line or the environment; and what to do when it does not answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ START = (
 )
 NO_KEY = f"the server wants a key: give what its setting server.api_key holds with --key KEY or in {KEY_VARIABLE}"
 WRONG_KEY = (
-    f"the server does not take this key: --key or {KEY_VARIABLE} must hold one of its own (its setting server.api_key; "
-    "its default key works from its own machine only)"
+    f"the server does not take this key: --key or {KEY_VARIABLE} must hold what its setting server.api_key holds "
+    "(the default key works from the server's machine only)"
 )
 AGAIN = "`analyze --again` asks about all shots anew; another --out keeps both"
 
@@ -32,7 +32,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(options: argparse.Namespace, **changes: Any) -> ShotClient:
-    """The server that the options or the environment name.
+    """Make a client of the server that the options or the environment name.
 
     Raises:
         InvalidInput: the address or the key can't be one.
@@ -41,7 +41,7 @@ def connect(options: argparse.Namespace, **changes: Any) -> ShotClient:
 
 
 def explained(error: QwenShotsError, options: argparse.Namespace) -> list[str]:
-    """An error in words for who runs a command, with what to do about it: a line or two."""
+    """Describe an error to the person who runs a command, in a line or two: what is wrong, and what to do about it."""
     match error:
         case Unreachable():
             return [error.detail, START]

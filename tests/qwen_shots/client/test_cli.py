@@ -191,6 +191,18 @@ def test_a_folder_without_answers_is_no_hindrance(film: Path, server: AnsweringS
     assert len(stored(tmp_path)) == COUNT
 
 
+def test_what_answers_is_another_server(
+    film: Path, server: AnsweringServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told once, at once, and not as the reason why each shot of the film failed."""
+    server.status = 404
+    assert analyze(server, film, "--out", tmp_path) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is its address right?" in line
+    with open_store(tmp_path) as store:
+        assert not any(shot.attempts for shot in store.shots())
+
+
 def test_a_finished_film_needs_no_server(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
     assert analyze(server, film, "--out", tmp_path) == 0
     assert main(["analyze", str(film), "--out", str(tmp_path), "--server", f"http://127.0.0.1:{free_port()}"]) == 0
