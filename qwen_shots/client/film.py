@@ -168,7 +168,7 @@ def frames(path: Path) -> Iterator[FilmFrame]:
         current: _Shown | None = None
         for following in _shown(film, reader):
             if current:
-                yield current.until(max(current.start, following.start))
+                yield current.until(following.start)
             current = following
         if not current:
             raise NotAFilm(f"no picture in {path.name} can be decoded")
@@ -225,7 +225,7 @@ def _shown(film: Film, reader: PacketReader) -> Iterator[_Shown]:
     """All pictures that can be decoded, up to where the times begin anew."""
     clock = _Clock(film)
     aspect = _Aspect(film)
-    latest = Fraction(0)
+    shown = latest = Fraction(0)
     for packet in reader.packets():
         if packet.stream is not film.video:
             continue
@@ -242,7 +242,8 @@ def _shown(film: Film, reader: PacketReader) -> Iterator[_Shown]:
                 )
                 return
             latest = end
-            yield _Shown(start, end, picture, aspect.of(picture))
+            shown = max(shown, start)  # what comes too late is shown at once
+            yield _Shown(shown, max(shown, end), picture, aspect.of(picture))
 
 
 class _Aspect:

@@ -117,6 +117,21 @@ def test_a_recording_over_two_changes_of_programme(tmp_path: Path) -> None:
     assert len(sound) / SOUND_RATE == pytest.approx(12, abs=0.1)
 
 
+def test_times_never_go_back(tmp_path: Path) -> None:
+    """A second of a recording is there twice: its pictures come too late, and are shown at once."""
+    parts = []
+    for offset in (0, 1):
+        source = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=24:d=2", *X264, "-output_ts_offset", offset)
+        ffmpeg(*source, "-f", "mpegts", part := tmp_path / f"{offset}.ts")
+        parts.append(part.read_bytes())
+    (path := tmp_path / "a.ts").write_bytes(b"".join(parts))
+    spans = [(frame.start, frame.end) for frame in frames(path)]
+    assert len(spans) == 2 * 48
+    assert all(start <= end for start, end in spans)
+    assert [end for _, end in spans[:-1]] == [start for start, _ in spans[1:]]
+    assert spans[-1][1] == pytest.approx(3, abs=0.05)
+
+
 # --- what is no film -------------------------------------------------------------------------------------------------
 
 
