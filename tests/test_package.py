@@ -13,7 +13,14 @@ import pytest
 
 from tests.helpers import ROOT
 
-PARTS = ("pyproject.toml", "README.md", "requirements-client.txt", "qwen_shots")
+EXTRAS = ("timelines", "parquet", "transnet")
+PARTS = (
+    "pyproject.toml",
+    "README.md",
+    "requirements-client.txt",
+    *(f"requirements-{extra}.txt" for extra in EXTRAS),
+    "qwen_shots",
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +44,22 @@ def test_it_holds_the_client_and_nothing_of_the_server(wheel: Path) -> None:
     assert "qwen-shots = qwen_shots.client.cli.main:main" in zipfile.ZipFile(wheel).read(scripts).decode()
 
 
+def requirements(file: str) -> set[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return {line.split("#")[0].strip() for line in lines} - {""}
+
+
 def test_it_asks_for_what_make_installs_for_the_client_and_for_no_torch(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-    told = message_from_string(archive.read(name).decode()).get_all("Requires-Dist") or []
-    lines = (ROOT / "requirements-client.txt").read_text().splitlines()
-    assert set(told) == {line.split("#")[0].strip() for line in lines} - {""}
-    assert not any(each.startswith(("torch", "transformers", "fastapi")) for each in told)
+    asked = message_from_string(archive.read(name).decode()).get_all("Requires-Dist") or []
+    needed = {each for each in asked if "extra ==" not in each}
+    assert needed == requirements("requirements-client.txt")
+    assert not any(each.startswith(("torch", "transformers", "fastapi", "opentimelineio")) for each in needed)
+    for extra in EXTRAS:
+        marker = f'; extra == "{extra}"'
+        extras = {each.removesuffix(marker) for each in asked if each.endswith(marker)}
+        assert extras == requirements(f"requirements-{extra}.txt")
 
 
 def test_every_module_and_page_is_in_it(wheel: Path) -> None:

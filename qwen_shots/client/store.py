@@ -10,8 +10,9 @@ For what is made of a film afterwards (ranking, exports, the report), this is al
 
 Reading never waits for a running `analyze` and never disturbs it; `shots()` is one moment's truth. Times are seconds
 from the film's first picture, `end` belonging to the next shot. Pictures are counted from 0 in the order in which they
-are shown, whatever their times; in a film of a constant rate picture n is shown at n / frame_rate, and its timecode is
-the start timecode plus n. Thumbnails are JPEG, upright with square pixels, THUMBNAIL_SIDE or less on the long side.
+are shown, whatever their times; in a film of a constant rate picture n is shown at first_picture + n / frame_rate, and
+its timecode is the start timecode plus n. Thumbnails are JPEG, upright with square pixels, THUMBNAIL_SIDE or less on
+the long side.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ CREATE TABLE film (
     fingerprint TEXT NOT NULL,          -- SHA-256 of the file's size and both its ends
     duration REAL NOT NULL,             -- seconds; as the header says until all shots are known
     frame_rate TEXT NOT NULL,           -- pictures a second, numerator/denominator
-    start_timecode TEXT,                -- as the file has it, ; before the frames for drop-frame
+    start_timecode TEXT,                -- of the first picture, with ; before the frames for drop-frame
+    first_picture REAL NOT NULL DEFAULT 0,  -- seconds, when it comes on the screen
     width INTEGER NOT NULL,             -- as shown: upright, square pixels
     height INTEGER NOT NULL,
     cut_by TEXT NOT NULL,               -- how the shots were found: a detector's name, or a given list's fingerprint
@@ -103,13 +105,14 @@ CREATE TABLE answer (
 # Shows the tables of version 1 as those of this one, to a reader only. A temporary view hides the table of its name.
 VERSION_1_VIEWS = """
 CREATE TEMP VIEW film AS SELECT path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by,
-    complete, NULL AS model FROM main.film;
+    complete, NULL AS model, 0 AS first_picture FROM main.film;
 CREATE TEMP VIEW shot AS SELECT number, start, end, first_frame, end_frame, name, NULL AS transition,
     NULL AS active_picture, NULL AS motion_features, NULL AS speech_ratio FROM main.shot;
 """
 
 FILM = """
-SELECT CAST(path AS BLOB) AS path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, model
+SELECT CAST(path AS BLOB) AS path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by,
+       model, first_picture
 FROM film
 """
 ALL_SHOTS = """
@@ -129,12 +132,14 @@ class FilmRecord:
         size: bytes.
         fingerprint: the same for the same film under another name.
         duration: seconds; before `Store.complete` as the file's header says.
-        frame_rate: pictures a second, on average where they vary.
-        start_timecode: `HH:MM:SS:FF`, or `HH:MM:SS;FF` where it is drop-frame; None where the file has none.
+        frame_rate: pictures a second; where they vary, the rate that is meant (30 for a phone's 29.4).
+        start_timecode: of the first picture, `HH:MM:SS:FF`, or `HH:MM:SS;FF` where it is drop-frame; None where the
+            file has none.
         width: of the picture as shown (upright, square pixels).
         height: likewise.
         cut_by: a detector's name, or a given shot list's fingerprint.
         model: which model answered, `NAME@FINGERPRINT` as the server says in X-Model; None where that is unknown.
+        first_picture: seconds, when the first picture comes on the screen.
     """
 
     path: Path
@@ -147,6 +152,7 @@ class FilmRecord:
     height: int
     cut_by: str
     model: str | None = None
+    first_picture: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

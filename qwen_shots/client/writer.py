@@ -38,8 +38,8 @@ LOCK_NAME = "writer.lock"
 
 INSERT_FILM = """
 INSERT INTO film (id, path, size, fingerprint, duration, frame_rate, start_timecode, width, height, cut_by, model,
-                  complete)
-VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+                  first_picture, complete)
+VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
 """
 INSERT_SHOT = """
 INSERT INTO shot (number, start, end, first_frame, end_frame, name, transition, active_picture, motion_features,
@@ -287,6 +287,7 @@ def _begin(connection: sqlite3.Connection, film: FilmRecord) -> None:
         film.height,
         film.cut_by,
         film.model,
+        film.first_picture,
     )
     with connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -14,7 +14,7 @@ from rich.text import Text
 from qwen_shots.client.cli.exits import OK, SOME_FAILED
 from qwen_shots.client.cli.folder import add_folder, read_answers
 from qwen_shots.client.cli.listing import at, bar
-from qwen_shots.client.exports.cutlist import film_cuts, timebase_of
+from qwen_shots.client.exports.cutlist import frame_of, source_start, timebase_of
 from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.store import FilmRecord, ShotRecord
 from qwen_shots.errors import InvalidInput
@@ -71,8 +71,7 @@ def _lines(film: FilmRecord, shot: ShotRecord) -> Iterator[tuple[str, str]]:
 
 def _timecodes(film: FilmRecord, shot: ShotRecord) -> str:
     base = timebase_of(film)
-    cuts = film_cuts(film, [shot], base)
-    first, end = (cuts.source_start + base.frame_at(seconds) for seconds in (shot.start, shot.end))
+    first, end = (source_start(film, base) + frame_of(film, seconds, base) for seconds in (shot.start, shot.end))
     return f"{base.text(first)} to {base.text(end)} at {base.named} frames a second"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from qwen_shots.client.exports.cutlist import CutList, Piece
 from qwen_shots.client.exports.text import one_line
+from qwen_shots.client.store import ShotRecord
 
 MAX_EVENTS = 999
 REEL_LETTERS = 8
@@ -40,12 +41,18 @@ def _event(cuts: CutList, number: int, piece: Piece) -> list[str]:
     lines = [
         f"{number:03}  {_reel(cuts):<8} V     C        {times}",
         f"* FROM CLIP NAME: {one_line(cuts.film.path.name)}",
-        f"* SHOT {piece.shot.number}",
+        _shot(piece.shot),
     ]
     if piece.shot.caption:
         lines.append(f"* COMMENT: {one_line(piece.shot.caption)}")
     lines += [f"* {one_line(name).upper()}: {score:.4f}" for name, score in piece.shot.scores.items()]
     return [*lines, f"* MODEL: {one_line(cuts.film.model)}"] if cuts.film.model else lines
+
+
+def _shot(shot: ShotRecord) -> str:
+    """Says exactly which pictures it is: where they come unevenly, several may share a timecode."""
+    name = f": {one_line(shot.name)}" if shot.name else ""
+    return f"* SHOT {shot.number}, PICTURES {shot.first_frame} TO {shot.end_frame}{name}"
 
 
 def _reel(cuts: CutList) -> str:

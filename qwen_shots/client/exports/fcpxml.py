@@ -51,7 +51,7 @@ def _resources(root: Element, cuts: CutList) -> None:
         "name": one_line(film.path.stem),
         "src": film.path.absolute().as_uri(),
         "start": _time(cuts, cuts.source_start),
-        "duration": _time(cuts, cuts.timebase.frame_at(film.duration)),
+        "duration": _time(cuts, cuts.film_length),
         "hasVideo": "1",
         "format": FORMAT,
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_shots.client.exports.cutlist import CutList, Piece
 from qwen_shots.client.exports.text import one_line
+from qwen_shots.client.extras import opentimelineio
 
 if TYPE_CHECKING:
     from opentimelineio.opentime import RationalTime, TimeRange
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
 
 
 def to_otio(cuts: CutList) -> str:
-    """The timeline as OpenTimelineIO's JSON."""
-    from opentimelineio import schema
+    """The timeline as OpenTimelineIO's JSON.
 
+    Raises:
+        InvalidInput: OpenTimelineIO is not installed.
+    """
+    schema = opentimelineio().schema
     timeline = schema.Timeline(
         one_line(cuts.title),
         global_start_time=_time(cuts, cuts.record_start),
@@ -50,13 +54,19 @@ def _metadata(piece: Piece) -> dict[str, Any]:
     shot = piece.shot
     # OpenTimelineIO ends a text at a zero byte.
     caption = None if shot.caption is None else one_line(shot.caption)
-    return {"shot": shot.number, "caption": caption, "audio": shot.audio_class, "scores": dict(shot.scores)}
+    return {
+        "shot": shot.number,
+        "pictures": [shot.first_frame, shot.end_frame],
+        "caption": caption,
+        "audio": shot.audio_class,
+        "scores": dict(shot.scores),
+    }
 
 
 def _media(cuts: CutList) -> ExternalReference:
     from opentimelineio import schema
 
-    whole = _range(cuts, cuts.source_start, cuts.timebase.frame_at(cuts.film.duration))
+    whole = _range(cuts, cuts.source_start, cuts.film_length)
     return schema.ExternalReference(cuts.film.path.absolute().as_uri(), whole)
 
 

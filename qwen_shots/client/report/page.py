@@ -17,7 +17,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from qwen_shots.client.exports.cutlist import film_cuts, timebase_of
+from qwen_shots.client.exports.cutlist import frame_of, source_start, timebase_of
 from qwen_shots.client.exports.text import one_line
 from qwen_shots.client.moments import milliseconds
 from qwen_shots.client.report import curves
@@ -161,10 +161,10 @@ def _frames(film: FilmRecord, shot: ShotRecord) -> str:
     frames = f"frames {shot.first_frame} to {shot.end_frame - 1}"
     base = timebase_of(film)
     try:
-        first = film_cuts(film, [shot], base).source_start
+        first = source_start(film, base) + frame_of(film, shot.start, base)
     except InvalidTimecode:  # the film's own, in a folder of an earlier version
         return frames
-    return f"{base.text(first + base.frame_at(shot.start))}, {frames}"
+    return f"{base.text(first)}, {frames}"
 
 
 def _pictures(shots: Sequence[ShotRecord]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,8 @@ import opentimelineio as otio
 import pytest
 
 from qwen_shots.client.film import frames, picture_times
-from qwen_shots.client.shot_lists import FilmTime, InvalidShotList, read_shot_list
+from qwen_shots.client.lists.film_time import FilmTime, InvalidShotList
+from qwen_shots.client.shot_lists import read_shot_list
 from qwen_shots.client.store import ShotRecord
 from tests.helpers import ROOT
 from tests.qwen_shots.client.clips import RATE, scenes, tone, write_film

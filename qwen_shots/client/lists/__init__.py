@@ -1,0 +1,1 @@
+"""Shot lists of other programs, a file for each format. `qwen_shots.client.shot_lists` reads any of them."""
