@@ -42,7 +42,6 @@ class RemoteEngine:
         self._unusable: set[Line] = set()
         self._began = time.monotonic()
         self._was_up = False
-        self._weights: str | None = None
         self._failure: str | None = None
         self._room = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -51,7 +50,8 @@ class RemoteEngine:
     @property
     def info(self) -> EngineInfo:
         """What the engine runs on."""
-        return EngineInfo(self._settings.model.name, "remote" if self._was_up else None, weights=self._weights)
+        weights = next((endpoint.weights for endpoint in self._endpoints if endpoint.weights), None)
+        return EngineInfo(self._settings.model.name, "remote" if self._was_up else None, weights=weights)
 
     @property
     def failure(self) -> str | None:
@@ -174,9 +174,8 @@ class RemoteEngine:
 
     def _came(self, line: Line) -> None:
         log.info("%s answers", line.endpoint.url)
-        self._weights = self._weights or line.endpoint.weights
-        if line.endpoint.weights != self._weights:
-            log.warning("%s serves another checkpoint under this name than the first endpoint did", line.endpoint.url)
+        if any(other.weights not in {None, line.endpoint.weights} for other in self._endpoints):
+            log.warning("%s serves another checkpoint under this name than other endpoints do", line.endpoint.url)
         self._up.add(line)
         self._was_up = True
         self._count()

@@ -219,11 +219,18 @@ def test_endpoints_that_differ_are_told(
     other.root = "a/checkpoint-AWQ"
 
     async def scenario(engine: RemoteEngine) -> None:
-        known = engine.info.weights
         await until(lambda: "another checkpoint" in caplog.text)
-        assert engine.info.weights == known
 
     run(remote(settings, server.url, other.url), scenario)
+
+
+def test_a_checkpoint_that_changes_under_its_name_is_noticed(settings: Settings, server: FakeServer) -> None:
+    async def scenario(engine: RemoteEngine) -> None:
+        known = engine.info.weights
+        server.root = "a/checkpoint-AWQ"
+        await until(lambda: engine.info.weights != known)
+
+    run(remote(settings, server.url), scenario)
 
 
 def test_without_a_key_none_is_sent(settings: Settings, server: FakeServer) -> None:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 import uvicorn
 
 from qwen_shots import schemas
@@ -511,7 +513,7 @@ def test_a_large_answer_is_refused_before_it_fills_the_memory(script: Script, wo
 
 
 @contextmanager
-def dripping(*first: bytes, drop: bytes) -> Iterator[str]:
+def dripping(*first: bytes, drop: bytes, secure: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server that sends some bytes, and then one drop after another for as long as anybody listens."""
     listening = socket.create_server(("127.0.0.1", 0))
 
@@ -522,11 +524,11 @@ def dripping(*first: bytes, drop: bytes) -> Iterator[str]:
                 threading.Thread(target=drip, args=(connection,), daemon=True).start()
 
     def drip(connection: socket.socket) -> None:
-        with suppress(OSError), connection:
+        with suppress(OSError), secure.wrap_socket(connection, server_side=True) if secure else connection as opened:
             for part in first:
-                connection.sendall(part)
+                opened.sendall(part)
             while True:
-                connection.sendall(drop)
+                opened.sendall(drop)
                 time.sleep(0.02)
 
     threading.Thread(target=serve, daemon=True).start()
@@ -556,6 +558,34 @@ def test_a_slow_answer_has_an_end(first: list[bytes], drop: bytes, monkeypatch: 
             with pytest.raises(Unreachable, match="in time"):
                 ask()
     assert time.monotonic() - began < 10
+
+
+def test_a_slow_proxy_has_an_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen_shots.client.api.HEALTH_SECONDS", 0.4)
+    began = time.monotonic()
+    for scheme in ("http", "https"):
+        with dripping(HEAD, b"X-Slow: ", drop=b"x") as url:
+            monkeypatch.setenv(f"{scheme}_proxy", url)
+            with ShotClient(f"{scheme}://films.example", KEY) as client, pytest.raises(Unreachable, match="in time"):
+                client.health()
+    assert time.monotonic() - began < 10
+
+
+def test_a_slow_server_behind_tls_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never finishes the handshake, and one that never finishes its answer."""
+    monkeypatch.setattr("qwen_shots.client.api.HEALTH_SECONDS", 0.6)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    for secure in (context, None):
+        with dripping(HEAD, b"X-Slow: ", drop=b"x", secure=secure) as url:
+            address = url.replace("http://127.0.0.1", "https://localhost")
+            with ShotClient(address, KEY) as client, pytest.raises(Unreachable):
+                began = time.monotonic()
+                client.health()
+            assert time.monotonic() - began < 5
 
 
 def test_a_server_that_takes_no_request_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
