@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from qwen_shots.client.cli.files import write_whole
 from qwen_shots.client.cli.folder import StoredFilm, add_folder, add_selection, read_answers, wanted_of
 from qwen_shots.client.cli.messages import tell
 from qwen_shots.client.exports.cutlist import SELECTION_START, CutList, film_cuts, selected_cuts, timebase_of
-from qwen_shots.client.exports.edl import to_edls
+from qwen_shots.client.exports.edl import MAX_EVENTS, to_edls
 from qwen_shots.client.exports.fcpxml import to_fcpxml
 from qwen_shots.client.exports.otio import to_otio
 from qwen_shots.client.exports.tables import to_csv, to_jsonl, to_parquet
@@ -24,6 +25,8 @@ from qwen_shots.errors import InvalidInput
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+
+STDOUT = Path("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,23 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     text = "write the film's shots, or with --by, --top, --where or --until a selection, for other programs"
     parser = commands.add_parser("export", help=text, description=text)
     add_folder(parser)
+    endings = ", ".join(WRITERS)
     parser.add_argument(
-        "files", metavar="FILE", type=Path, nargs="+", help=f"its ending says what it becomes: {', '.join(WRITERS)}"
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="*",
+        default=[],
+        help=f"its ending says what it becomes: {endings}; - is standard output",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, action="append", default=[], help="another FILE, as an option"
+    )
+    parser.add_argument(
+        "--format",
+        choices=[ending[1:] for ending in WRITERS],
+        default="csv",
+        help="what goes to standard output (default: csv)",
     )
     parser.add_argument("--by", metavar="NAME", help="a selection, the highest of this attribute first")
     add_selection(parser)
@@ -76,26 +94,42 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--drop-frame",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="how timecodes count at 29.97 and 59.94 frames a second; left out, as the film's own do",
+        help="how timecodes count at 29.97, 30, 59.94 and 60 frames a second; left out, as the film's own do",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write all files."""
-    writers = [_writer(file) for file in options.files]
+    """Write all files, and their names to standard output where no file goes there."""
+    files = [*options.files, *options.out]
+    if not files:
+        raise InvalidInput("no FILE is named; - writes to standard output")
+    writers = [_writer(file, options.format) for file in files]
     export = _export(read_answers(options.folder), options)
     if not export.shots:
         tell("no shot meets this")
-    for file, writer in zip(options.files, writers, strict=True):
+    for file, writer in zip(files, writers, strict=True):
         contents = writer(export)
+        if file == STDOUT:
+            _write_stdout(contents)
+            continue
         for each, content in zip(_names(file, len(contents)), contents, strict=True):
             write_whole(each, content)
-            print(each)
+            if STDOUT not in files:
+                print(each)
     return OK
 
 
-def _writer(file: Path) -> Writer:
+def _write_stdout(contents: Sequence[bytes]) -> None:
+    if len(contents) > 1:
+        raise InvalidInput(f"this goes into {len(contents)} files of {MAX_EVENTS} shots each; name a file and not -")
+    sys.stdout.buffer.write(contents[0])
+    sys.stdout.buffer.flush()
+
+
+def _writer(file: Path, stdout_format: str) -> Writer:
+    if file == STDOUT:
+        return WRITERS[f".{stdout_format}"]
     if writer := WRITERS.get(file.suffix.lower()):
         return writer
     raise InvalidInput(f"{file.name} ends in none of {', '.join(WRITERS)}")

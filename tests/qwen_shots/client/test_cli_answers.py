@@ -245,6 +245,37 @@ def test_export_of_a_selection(answers: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ending"),
+    [
+        (["-"], "csv"),
+        (["--out", "-"], "csv"),
+        (["--out", "-", "--format", "edl"], "edl"),
+        (["-", "--format", "otio"], "otio"),
+        (["-", "--format", "parquet"], "parquet"),
+    ],
+)
+def test_export_to_standard_output(
+    answers: Path, tmp_path: Path, arguments: list[str], ending: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (file,) = export(answers, tmp_path, files=(f"a.{ending}",))
+    capfdbinary.readouterr()
+    assert main(["export", str(answers), *arguments, "--out", str(tmp_path / "b.csv")]) == 0
+    assert capfdbinary.readouterr().out == file.read_bytes()
+    assert (tmp_path / "b.csv").exists()
+
+
+def test_only_otio_needs_opentimelineio(
+    answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentimelineio", None)
+    export(answers, tmp_path, files=("a.csv", "a.edl", "a.fcpxml", "a.vtt"))
+    capsys.readouterr()
+    assert main(["export", str(answers), str(tmp_path / "a.otio")]) == 2
+    assert "OTIO timelines need OpenTimelineIO: pip install opentimelineio" in capsys.readouterr().err
+    assert not (tmp_path / "a.otio").exists()
+
+
 def test_a_selection_has_the_films_columns_even_where_it_is_empty(
     answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,6 +306,8 @@ def test_export_of_a_long_film_is_several_edls(tmp_path: Path, capsys: pytest.Ca
             lengths.append(len(list(pycmx.parse_cmx3600(file).events)))
     assert lengths == [999, 501]
     assert not (tmp_path / "all.edl").exists()
+    assert main(["export", str(tmp_path / "long"), "-", "--format", "edl"]) == 2
+    assert "2 files of 999 shots each" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
