@@ -19,7 +19,8 @@ Box = tuple[slice, slice]
 
 WORKING_SIDE = 384  # pixels of the longer side at which bars are looked for, where the frames have so many
 STRIP = 0.01  # of a side: the outermost rows or columns, from which the level and the noise of the bars are read
-BRIGHTEST_BAR = 48  # of 255: limited-range black shown as full range is 16, and old tapes have it higher
+BRIGHTEST_BAR = 40  # of 255: limited-range black shown as full range is 16, and old tapes have it higher
+NOISIEST_BAR = 16  # of 255: how far nearly all of a bar is above its median, at most
 CLEARANCE = 2  # of 255: by how much a lit pixel exceeds the bars, at least; clean bars of JPEG and H.264 vary by less
 NEVER_LIT = 24  # of 255: what has no brighter pixel is black or nearly so, and has no bars that could be told from it
 QUIET = 0.03  # share of lit pixels in a row of a bar that has no text or logo in it
@@ -32,16 +33,23 @@ INSIDE = 0.9  # share of all lit pixels that are in the picture; the others are 
 
 @dataclass(frozen=True, slots=True)
 class ActivePicture:
-    """Where a frame shows something, as shares of its height and width from the upper left corner, 0..1."""
+    """The part of a picture that is no bar (letterbox, pillarbox, windowbox), as shown: upright, square pixels.
 
-    top: float = 0.0
-    bottom: float = 1.0
-    left: float = 0.0
-    right: float = 1.0
+    Attributes:
+        left: share 0..1 of the picture's width that lies left of it.
+        top: share 0..1 of the picture's height that lies above it.
+        right: share of the width up to its right edge; 1 where there is no bar.
+        bottom: share of the height up to its lower edge; 1 where there is no bar.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
 
     @property
     def bars(self) -> float:
-        """Share of the frame's area that the bars take, 0 to less than 1."""
+        """Share of the picture's area that bars take, 0 to less than 1."""
         return 1 - (self.bottom - self.top) * (self.right - self.left)
 
     def slices(self, height: int, width: int) -> tuple[slice, slice]:
@@ -56,7 +64,7 @@ class ActivePicture:
         return image.crop((columns.start, rows.start, columns.stop, rows.stop))
 
 
-WHOLE = ActivePicture()
+WHOLE = ActivePicture(0.0, 0.0, 1.0, 1.0)
 
 
 def _pixels(begin: float, end: float, side: int) -> slice:
@@ -90,7 +98,7 @@ def active_picture(frames: Sequence[Picture | Image.Image]) -> ActivePicture:
     if found is None:
         return WHOLE
     rows, columns = found
-    return ActivePicture(rows.start / height, rows.stop / height, columns.start / width, columns.stop / width)
+    return ActivePicture(columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
 
 
 def _boxes(light: Luma, lit: Mask) -> Iterator[Box]:
@@ -130,13 +138,13 @@ def _small(image: Image.Image) -> Image.Image:
 
 
 def _darkest_lit(light: Luma) -> float:
-    """The value that only lit pixels exceed: a little above the darkest edge of the frame."""
+    """The value that only lit pixels exceed, a little above the frame's darkest edge; -1 where no edge is a bar."""
     across, down = (max(1, round(side * STRIP)) for side in light.shape)
     strips = (light[:across], light[-across:], light[:, :down], light[:, -down:])
     level, noisy = min((float(np.median(strip)), float(np.percentile(strip, 95))) for strip in strips)
-    if level > BRIGHTEST_BAR:
+    if level > BRIGHTEST_BAR or noisy > level + NOISIEST_BAR:
         return -1.0
-    return min(noisy, level + BRIGHTEST_BAR / 2) + max(CLEARANCE, (noisy - level) / 2)
+    return noisy + max(CLEARANCE, (noisy - level) / 2)
 
 
 def _extent(light: Luma, lit: Mask, edge: int) -> slice:
@@ -153,7 +161,7 @@ def _bar(levels: Shares, shares: Shares, edge: int) -> int:
         if row == 0:
             return 0
         before, behind = slice(max(0, row - edge), row), slice(row, row + edge)
-        if not bright[row - 1] and shares[before].min() <= QUIET and shares[behind].max() >= STRAIGHT:
+        if shares[before].min() <= QUIET and shares[behind].max() >= STRAIGHT:
             # The first lit rows may be ringing: the picture begins where half of its light is reached.
             halfway = (levels[before].min() + levels[behind].max()) / 2
             return int(row + (levels[behind] >= halfway).argmax())

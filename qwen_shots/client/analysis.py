@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from PIL import Image
 
 from qwen_shots import schemas
+from qwen_shots.active_picture import WORKING_SIDE, ActivePicture, active_picture
 from qwen_shots.audio import classify
 from qwen_shots.client.ahead import Ahead, Aside
 from qwen_shots.client.api import Answer, ShotClient, as_error, key_of, same_model, server_of
@@ -69,11 +70,13 @@ class Prepared:
         wire: as it is sent.
         audio_class: as `ShotRecord.audio_class`.
         thumbnail: a small JPEG.
+        active_picture: what bars leave of its frames; None where it was not looked for.
     """
 
     wire: schemas.Shot
     audio_class: str | None
     thumbnail: bytes
+    active_picture: ActivePicture | None = None
 
 
 class Stopped(Exception):
@@ -232,7 +235,8 @@ class FilmRun:
         end = 0.0
         borders = find_borders(self._path, self._detector, self._go_on)
         for number, (here, there) in enumerate(pairwise(borders), start=1):
-            shot = ShotRecord(number, here.time, there.time, here.frame, there.frame)
+            begins = here.transition if number > 1 else None
+            shot = ShotRecord(number, here.time, there.time, here.frame, there.frame, transition=begins)
             if (known := self._known.get(number)) is None:
                 self.store.add_shots([shot])
             elif (known.first_frame, known.end_frame) != (shot.first_frame, shot.end_frame):
@@ -251,7 +255,7 @@ class FilmRun:
         for (shot, stills), features in zip(ours, features_of(self._path, (shot for shot, _ in theirs)), strict=True):
             sound = classify(features) if features else None
             wire = wire_shot(shot.number, shot, stills, features)
-            yield Prepared(wire, sound.audio_class if sound else None, _thumbnail(stills))
+            yield Prepared(wire, sound.audio_class if sound else None, _thumbnail(stills), _active_picture(stills))
 
     def _asked(self, prepared: Ahead[Prepared]) -> Iterator[list[Answered]]:
         """What is ready goes at once: a full batch when the server is the slower one, else a small one."""
@@ -297,6 +301,13 @@ def _cut_by(detector: str, shots: Sequence[ShotRecord] | None) -> str:
     return f"the shot list {hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
+def _active_picture(stills: Sequence[Still]) -> ActivePicture:
+    frames = [Image.open(io.BytesIO(still.jpeg)) for still in stills]
+    for frame in frames:
+        frame.draft("L", (WORKING_SIDE, WORKING_SIDE))  # decodes no more than that needs
+    return active_picture(frames)
+
+
 def _thumbnail(stills: Sequence[Still]) -> bytes:
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(stills[len(stills) // 2].jpeg)) as image:
@@ -307,7 +318,7 @@ def _thumbnail(stills: Sequence[Still]) -> bytes:
 
 
 def _answered(shot: Prepared, answer: Answer) -> Answered:
-    return Answered(int(shot.wire.shot_id), answer, shot.audio_class, shot.thumbnail)
+    return Answered(int(shot.wire.shot_id), answer, shot.audio_class, shot.thumbnail, shot.active_picture)
 
 
 # --- in Python -------------------------------------------------------------------------------------------------------

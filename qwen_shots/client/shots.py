@@ -1,4 +1,4 @@
-"""From a film file to its shots, with PySceneDetect."""
+"""From a film file to its shots."""
 
 from __future__ import annotations
 
@@ -6,36 +6,21 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from qwen_shots.client import scenedetect_cuts
+from qwen_shots.client.borders import MIN_SECONDS, Border, Detector
+from qwen_shots.client.cuts import StructureDetector
+from qwen_shots.client.dissolves import DissolveDetector
+from qwen_shots.client.fades import FadeDetector
+from qwen_shots.client.film import frames
+from qwen_shots.client.scenedetect_cuts import SceneDetectDetector
+from qwen_shots.client.thumbnails import Thumbnail, Thumbnails
 
-from qwen_shots.client.film import FilmFrame, frames, open_film
-from qwen_shots.client.rendering import Renderer, size_shown
-
-if TYPE_CHECKING:
-    from scenedetect import FrameTimecode, SceneDetector
-
-# What finds the hard cuts; all of PySceneDetect.
-DETECTORS = ("adaptive", "content", "hash", "histogram")
-DEFAULT_DETECTOR = "adaptive"
-
-# Fast cutting in trailers and fights goes down to about this; a shorter change is a flash or a blow.
-MIN_SECONDS = 0.5
-
-# Mean of all channels, 0..255, below which a picture is black. PySceneDetect's own 12 takes night scenes for fades.
-BLACK = 4
-
-# Where no value of two pictures reaches this, there is no cut between them: in near-black, hue and saturation jump from
-# one rounding to the next, and the end of a fade looks like a cut.
-DIM = 32
-
-# The detectors look at pictures this large, as PySceneDetect itself does; cuts show in small ones as well.
-LONG_SIDE = 256
+DETECTORS = ("structure", *scenedetect_cuts.NAMES, "transnet")
+DEFAULT_DETECTOR = "structure"
 
 
 class Span(Protocol):
@@ -72,19 +57,6 @@ class Shot:
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Border:
-    """Where one shot ends and the next begins.
-
-    Attributes:
-        frame: the number of the picture with which the next shot begins, from 0.
-        time: seconds on the film's clock, when a player shows that picture; of the last border, when the film ends.
-    """
-
-    frame: int
-    time: float
-
-
 def find_shots(path: Path, on_progress: Callable[[float], None] | None = None) -> list[Shot]:
     """Cut a film into its shots, as `find_borders` does by default.
 
@@ -104,16 +76,16 @@ def find_shots(path: Path, on_progress: Callable[[float], None] | None = None) -
 def find_borders(
     path: Path, detector: str = DEFAULT_DETECTOR, on_progress: Callable[[float], None] | None = None
 ) -> Iterator[Border]:
-    """Where a film's shots begin and end, each as soon as it is sure, while the film is read.
+    """Find where a film's shots begin and end, each as soon as it is certain, while the film is read.
 
-    By default a hard cut is where a picture differs from the one before far more than its neighbours do, so that a
-    moving camera makes none (PySceneDetect's adaptive detector). A fade to black and back is cut in the middle of the
-    black (its threshold detector). One picture dissolving into another is not found. Between two cuts lie at least
-    MIN_SECONDS.
+    By default a hard cut is where the structure of the picture changes at once and does not come back, so that neither
+    a moving camera nor a flash makes one. A fade through black or white is cut in the middle of it. One picture
+    dissolving into another is found by `transnet` alone. Between two cuts lie at least MIN_SECONDS.
 
     Args:
         path: the film file.
-        detector: finds the hard cuts; one of DETECTORS.
+        detector: one of DETECTORS: `structure`, one of PySceneDetect's, or `transnet`, which finds what `structure`
+            finds, and dissolves with TransNetV2.
         on_progress: called with the seconds read so far, after each picture.
 
     Returns:
@@ -121,130 +93,70 @@ def find_borders(
 
     Raises:
         FilmError: the file is no film, or cut short.
+        InvalidInput: the detector is not installed.
     """
-    with open_film(path) as film:
-        finder = _CutFinder(detector, film.frame_rate)
-    end = 0.0
-    for frame in frames(path):
-        if not finder.seen:
+    thumbnails, borders, end, count = Thumbnails(), _detector(detector), 0.0, 0
+    for count, frame in enumerate(frames(path), start=1):
+        if count == 1:
             yield Border(0, frame.start)
         end = frame.end
-        yield from finder.look(frame)
+        yield from borders.look(thumbnails.make(frame))
         if on_progress:
             on_progress(end)
-    yield from finder.finish()
-    yield Border(finder.seen, end)
+    yield from borders.finish()
+    yield Border(count, end)
 
 
-class _CutFinder:
-    """PySceneDetect's detectors, fed with one picture after another."""
+def _detector(name: str) -> Detector:
+    if name == "transnet":
+        return Joined(_detector(DEFAULT_DETECTOR), DissolveDetector())
+    return Joined(StructureDetector() if name == "structure" else SceneDetectDetector(name), FadeDetector())
 
-    def __init__(self, detector: str, frame_rate: Fraction) -> None:
-        from scenedetect import ThresholdDetector
 
-        self._rate = frame_rate
-        self._starts: list[float] = []
-        self._brightest: list[int] = []
-        self._hard = _detector(detector)
-        self._fades = ThresholdDetector(threshold=BLACK, min_scene_len=MIN_SECONDS)
-        self._joined = _Joined()
-        self._shrinker = _Shrinker()
+class Joined:
+    """Borders of two detectors in one order, without those of the second that are near one of the first.
+
+    Args:
+        first: finds the hard cuts, say.
+        second: finds the fades, some of which end in a hard cut.
+    """
+
+    def __init__(self, first: Detector, second: Detector) -> None:
+        self._first, self._second = first, second
+        self._waiting_first: deque[Border] = deque()
+        self._waiting_second: deque[Border] = deque()
+        self._last = -math.inf  # of the first
 
     @property
-    def seen(self) -> int:
-        """How many pictures."""
-        return len(self._starts)
+    def sure_until(self) -> float:
+        """What waits has not been given; a border of the second may be as much older as it may be near."""
+        waiting = [border.time for border in (*self._waiting_first, *self._waiting_second)]
+        return min(self._first.sure_until - MIN_SECONDS, self._second.sure_until, *waiting)
 
-    def look(self, frame: FilmFrame) -> Iterator[Border]:
-        """Take in the next picture; the cuts that are sure now."""
-        from scenedetect import FrameTimecode
-
-        picture = self._shrinker.shrink(frame)
-        # A picture's number, not its time: in a film with an uneven rate a time would be rounded to another.
-        now = FrameTimecode(self.seen, self._rate)
-        self._starts.append(frame.start)
-        self._brightest.append(int(picture.max()))
-        for cut in self._hard.process_frame(now, picture):
-            if max(self._brightest[cut.frame_num - 1 : cut.frame_num + 1]) >= DIM:
-                self._joined.hard.append(self._border(cut))
-        self._joined.fades += [self._border(cut) for cut in self._fades.process_frame(now, picture)]
-        yield from self._joined.sure(self._known_until(), self._no_fade_before())
+    def look(self, picture: Thumbnail) -> Iterator[Border]:
+        """Take in the next picture, and give the borders that are certain now."""
+        self._waiting_first += self._first.look(picture)
+        self._waiting_second += self._second.look(picture)
+        yield from self._certain(self._first.sure_until, self._second.sure_until)
 
     def finish(self) -> Iterator[Border]:
-        """The rest of the cuts."""
-        yield from self._joined.sure(math.inf, math.inf)
+        """Give the rest."""
+        self._waiting_first += self._first.finish()
+        self._waiting_second += self._second.finish()
+        yield from self._certain(math.inf, math.inf)
 
-    def _known_until(self) -> float:
-        """Seconds up to which every hard cut has been told."""
-        late: int = self._hard.event_buffer_length
-        return self._starts[max(0, self.seen - 1 - late)]
-
-    def _no_fade_before(self) -> float:
-        """Seconds up to which every fade has been told: while it is black, one may come that begins with the black."""
-        fade = self._fades.last_fade
-        begun: int = fade["frame"].frame_num if fade["type"] == "out" else -1
-        return self._starts[begun]
-
-    def _border(self, cut: FrameTimecode) -> Border:
-        return Border(cut.frame_num, self._starts[cut.frame_num])
-
-
-class _Joined:
-    """Hard cuts and fades in one order, without the fades that end in a hard cut."""
-
-    def __init__(self) -> None:
-        self.hard: deque[Border] = deque()
-        self.fades: deque[Border] = deque()
-        self._last_hard = 0.0
-
-    def sure(self, hard_until: float, fades_until: float) -> Iterator[Border]:
-        """What is sure when all hard cuts and all fades up to these seconds are known."""
-        while self.hard or self.fades:
-            if self.hard and not (self.fades and self.fades[0].time < self.hard[0].time):
-                if self.hard[0].time > fades_until:
+    def _certain(self, first_until: float, second_until: float) -> Iterator[Border]:
+        firsts, seconds = self._waiting_first, self._waiting_second
+        while firsts or seconds:
+            if firsts and not (seconds and seconds[0].time < firsts[0].time):
+                if firsts[0].time > second_until:
                     return
-                self._last_hard = self.hard[0].time
-                yield self.hard.popleft()
+                self._last = firsts[0].time
+                yield firsts.popleft()
                 continue
-            fade = self.fades[0]
-            if fade.time + MIN_SECONDS > hard_until:
+            if seconds[0].time + MIN_SECONDS > first_until:
                 return
-            self.fades.popleft()
-            if not self._near_hard_cut(fade):
-                yield fade
-
-    def _near_hard_cut(self, fade: Border) -> bool:
-        following = self.hard[0].time if self.hard else math.inf
-        return fade.time - self._last_hard < MIN_SECONDS or following - fade.time < MIN_SECONDS
-
-
-def _detector(name: str) -> SceneDetector:
-    """Finds hard cuts, and tells each at most a few pictures late."""
-    import scenedetect
-    from scenedetect.detector import FlashFilter
-
-    if name == "content":
-        mode = FlashFilter.Mode.SUPPRESS  # the other one tells late, and lets the film end before a shot does
-        return scenedetect.ContentDetector(min_scene_len=MIN_SECONDS, filter_mode=mode)
-    kinds = {
-        "adaptive": scenedetect.AdaptiveDetector,
-        "hash": scenedetect.HashDetector,
-        "histogram": scenedetect.HistogramDetector,
-    }
-    return kinds[name](min_scene_len=MIN_SECONDS)
-
-
-class _Shrinker:
-    """Makes pictures small, all as large as the first: detectors compare them, and a broadcast may change its size."""
-
-    def __init__(self) -> None:
-        self._renderer = Renderer()
-        self._size: tuple[int, int] | None = None
-
-    def shrink(self, frame: FilmFrame) -> NDArray[np.uint8]:
-        """What is shown, in blue, green and red: (height, width, 3), the long side at most LONG_SIDE."""
-        if self._size is None:
-            width, height = size_shown(frame)
-            shrink = min(1.0, LONG_SIDE / max(width, height))
-            self._size = max(1, round(width * shrink)), max(1, round(height * shrink))
-        return np.ascontiguousarray(self._renderer.show(frame.picture, self._size)[..., ::-1])
+            border = seconds.popleft()
+            following = firsts[0].time if firsts else math.inf
+            if min(border.time - self._last, following - border.time) >= MIN_SECONDS:
+                yield border

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
+from qwen_shots.active_picture import ActivePicture
 from qwen_shots.client.errors import NoStore
 from qwen_shots.schemas import Evidence
 
@@ -168,28 +169,6 @@ class ErrorRecord:
     type: str
     title: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class ActivePicture:
-    """The part of a picture that is no bar (letterbox, pillarbox, windowbox), as shown: upright, square pixels.
-
-    Attributes:
-        left: share 0..1 of the picture's width that lies left of it.
-        top: share 0..1 of the picture's height that lies above it.
-        right: share of the width up to its right edge; 1 where there is no bar.
-        bottom: share of the height up to its lower edge; 1 where there is no bar.
-    """
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def bars(self) -> float:
-        """Share of the picture's area that bars take, 0..1."""
-        return 1 - (self.right - self.left) * (self.bottom - self.top)
 
 
 @dataclass(frozen=True, slots=True)

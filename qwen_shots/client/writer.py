@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from qwen_shots.active_picture import ActivePicture
 from qwen_shots.client.errors import CannotStore, OtherFilm, StoreInUse
 from qwen_shots.client.store import (
     APPLICATION_ID,
@@ -21,7 +22,6 @@ from qwen_shots.client.store import (
     SCHEMA,
     UNREADABLE,
     VERSION,
-    ActivePicture,
     FilmRecord,
     ShotRecord,
     Store,

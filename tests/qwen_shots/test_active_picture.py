@@ -14,6 +14,7 @@ from qwen_shots.active_picture import WHOLE, ActivePicture, active_picture
 from qwen_shots.media import Frame, Picture
 from qwen_shots.schemas import Measured
 from tests.helpers import ROOT
+from tests.qwen_shots.client import clips
 
 SCENES = ("alley", "dragon", "dunes", "face", "fight", "firelight", "ruins", "snow")
 # Rows above and below, columns left and right, as shares of the picture's height and width.
@@ -71,7 +72,7 @@ def test_noisy_and_grey_bars_are_found(bars: tuple[float, ...], level: int, nois
     frame = sent(barred(picture, bars, level, noise), quality)
     above, below, left, right = bars
     whole = (1 + above + below, 1 + left + right)
-    expected = (above / whole[0], (1 + above) / whole[0], left / whole[1], (1 + left) / whole[1])
+    expected = (left / whole[1], above / whole[0], (1 + left) / whole[1], (1 + above) / whole[0])
     assert astuple(active_picture([frame])) == pytest.approx(expected, abs=0.01)
     assert active_picture([frame]).bars == pytest.approx(1 - 1 / (whole[0] * whole[1]), abs=0.02)
 
@@ -103,6 +104,8 @@ def spotlight() -> Picture:
         *(still(scene, light=light) for scene in SCENES for light in (1, 0.4, 0.1)),
         title_card(),
         spotlight(),
+        clips.picture(13),
+        clips.picture(700, scene=2),
         np.zeros((120, 200, 3), np.uint8),
         np.full((120, 200, 3), 255, np.uint8),
         np.random.default_rng(0).integers(0, 6, (120, 200, 3), np.uint8),
@@ -127,7 +130,7 @@ def test_frames_of_two_sizes_have_the_same_bars() -> None:
 
 
 def test_a_crop_takes_no_pixel_of_a_bar() -> None:
-    active = ActivePicture(0.101, 0.899, 0.25, 0.75)
+    active = ActivePicture(0.25, 0.101, 0.75, 0.899)
     assert active.slices(100, 200) == (slice(11, 89), slice(50, 150))
     assert active.crop(Image.new("RGB", (200, 100))).size == (100, 78)
     assert active.slices(1, 1) == (slice(0, 1), slice(0, 1))

@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import qwen_shots
@@ -37,7 +38,7 @@ from qwen_shots.client.store import FILE_NAME, FilmRecord, ShotRecord, open_stor
 from qwen_shots.client.writer import Answered, StoreWriter
 from tests.helpers import KEY, ROOT, free_port
 from tests.qwen_shots.client.answering import AnsweringServer
-from tests.qwen_shots.client.clips import RATE
+from tests.qwen_shots.client.clips import RATE, picture, write_film
 from tests.qwen_shots.client.test_api import Told, make, problem, rows
 
 COUNT = 9
@@ -66,6 +67,17 @@ def test_all_shots_come_in_order_and_are_stored(film: Path, server: AnsweringSer
         assert (store.film.width, store.film.height) == (160, 96)
         assert store.film.frame_rate == RATE
         assert store.film.duration == pytest.approx(252 / RATE)
+
+
+def test_how_a_shot_begins_and_its_bars_are_stored(server: AnsweringServer, tmp_path: Path) -> None:
+    bars = ((32, 32), (0, 0), (0, 0))
+    pictures = [np.pad(picture(0, scene), bars) for scene in (0, 1) for _ in range(30)]
+    shots = list(analyze(write_film(tmp_path / "a.mp4", pictures), server.url, key=KEY, folder=tmp_path / "out"))
+    assert [shot.transition for shot in shots] == [None, "cut"]
+    for shot in shots:
+        assert shot.active_picture is not None
+        assert astuple(shot.active_picture) == pytest.approx((0, 0.2, 1, 0.8), abs=0.01)
+        assert shot.active_picture.bars == pytest.approx(0.4, abs=0.02)
 
 
 def test_again_asks_nothing(film: Path, server: AnsweringServer, tmp_path: Path) -> None:

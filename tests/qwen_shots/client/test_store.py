@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from qwen_shots.active_picture import ActivePicture
 from qwen_shots.client.errors import CannotStore, NoStore, OtherFilm, StoreError, StoreInUse
 from qwen_shots.client.store import (
     FILE_NAME,
     VERSION,
-    ActivePicture,
     ErrorRecord,
     FilmRecord,
     ShotRecord,
