@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
 from qwen_shots.exif import orientation
+from qwen_shots.png_colour import Encoding
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,7 +35,7 @@ def as_seen(image: Image.Image) -> Image.Image:
     turn = UPRIGHT.get(orientation(image.info.get("exif", b"")))
     profile = image.info.get("icc_profile")
     colour, alpha = _colour_and_alpha(image)
-    seen = _to_srgb(colour, profile)
+    seen = _to_srgb(colour, profile, image.info.get("encoding"))
     if alpha is not None:
         paper = Image.new("RGB", seen.size, "white")
         paper.paste(seen, mask=alpha)
@@ -72,8 +73,8 @@ def _from_16_bit_grey(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, Image.fromarray(np.where(deep == key, 0, 255).astype(np.uint8))))
 
 
-def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
-    """Apply the embedded colour profile; a broken one, or one for another kind of picture, is passed over."""
+def _to_srgb(colour: Image.Image, profile: bytes | None, encoding: Encoding | None) -> Image.Image:
+    """Apply the embedded colour profile; without one that can be applied, what a PNG says besides."""
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(BytesIO(profile))
@@ -82,7 +83,7 @@ def _to_srgb(colour: Image.Image, profile: bytes | None) -> Image.Image:
             managed = None
         if managed is not None:
             return managed
-    return colour.convert("RGB")
+    return encoding.to_srgb(colour) if encoding else colour.convert("RGB")
 
 
 def scale_key(image: ImageFile.ImageFile) -> None:

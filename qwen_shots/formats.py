@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ImageFile, JpegImagePlugin, WebPImagePlugin
 
 from qwen_shots.errors import InvalidPicture
+from qwen_shots.png_colour import open_png
 
 MAX_PIXELS = 7680 * 4320  # 8K UHD, the largest frame of a film
 
@@ -137,8 +138,9 @@ def _check_png_parts(data: bytes, field: str) -> None:
 
 def _check_png(image: ImageFile.ImageFile, data: bytes, field: str) -> None:
     bits = data[24] * PNG_CHANNELS.get(data[25], 4)
-    # To apply a profile takes as long again.
-    most = MAX_PNG_BYTES // 2 if image.info.get("icc_profile") else MAX_PNG_BYTES
+    # To convert the colours takes as long again.
+    converts = image.info.get("icc_profile") or image.info["encoding"]
+    most = MAX_PNG_BYTES // 2 if converts else MAX_PNG_BYTES
     if image.height * math.ceil(image.width * bits / 8) > most:
         raise InvalidPicture(
             f"{field} is a PNG of too many bytes: at most {MAX_PNG_BYTES:,} unpacked (8 bits RGB at 7680 x 4320), "
@@ -168,7 +170,7 @@ FORMATS = (
         "PNG",
         is_file=lambda data: data.startswith(PNG_SIGNATURE),
         check_parts=_check_png_parts,
-        open=PngImagePlugin.PngImageFile,
+        open=open_png,
         check_cost=_check_png,
         buffered=lambda _: 0,
     ),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qwen_shots.client import hdr
+from qwen_shots.light import BT709, BT2020, HLG, PQ, PRIMARIES
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Code points of ITU-T H.273.
 UNSPECIFIED = 2
-BT709, BT601, BT2020 = 1, 6, 9
+BT601 = 6
 MATRICES = {0: "RGB", 1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M", 9: "BT.2020", 10: "BT.2020"}
 # Films larger than this are in BT.709 where they don't say: mpv's and QuickTime's rule. Browsers look at the height
 # alone, so that a wide film of few lines, such as 1280 x 536, looks otherwise in them.
@@ -34,7 +35,7 @@ class Colour:
 
     Attributes:
         matrix: one of MATRICES.
-        primaries: one of `hdr.PRIMARIES`; the small differences among those of SD and HD are not looked at.
+        primaries: one of `qwen_shots.light.PRIMARIES`.
         transfer: PQ, HLG, or any other, which is SDR's.
         doubtful: whether the film doesn't say its matrix, and players disagree about films of its size.
     """
@@ -47,9 +48,9 @@ class Colour:
 
 def colour_of(picture: VideoFrame) -> Colour:
     """What the file says of a picture's colours, and what players assume where it doesn't."""
-    bt2020 = picture.color_primaries == BT2020 or picture.color_trc in (hdr.PQ, hdr.HLG)
+    bt2020 = picture.color_primaries == BT2020 or picture.color_trc in (HLG, PQ)
     wide = BT2020 if bt2020 or picture.colorspace in (9, 10) else BT709
-    primaries = picture.color_primaries if picture.color_primaries in hdr.PRIMARIES else wide
+    primaries = picture.color_primaries if picture.color_primaries in PRIMARIES else wide
     if picture.format.is_rgb:
         return Colour(0, primaries, picture.color_trc)
     if picture.colorspace in MATRICES.keys() - {0}:
