@@ -153,8 +153,8 @@ class ShotClient:
                 raise _problem(answer) from None
         elif isinstance(problem := _problem(answer), Refused):
             raise BadAnswer(
-                f"{self.address} answers with status {answer.status_code} to /health, so it is not this server; "
-                "is its address right?"
+                f"what answers at {self.address} is no qwen-shots server (status {answer.status_code} to /health); "
+                "is the address right?"
             )
         else:
             raise problem

@@ -342,10 +342,11 @@ def _connected(file: Path) -> sqlite3.Connection:
     """
     address = file.absolute().as_uri()
     log = file.with_name(f"{file.name}-wal")
+    connection = sqlite3.connect(f"{address}?mode=ro", uri=True)
     try:
-        connection = sqlite3.connect(f"{address}?mode=ro", uri=True)
         connection.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError as error:
+        connection.close()
         if "locked" in str(error):
             raise
     else:

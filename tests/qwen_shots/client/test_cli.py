@@ -198,7 +198,7 @@ def test_what_answers_is_another_server(
     server.status = 404
     assert analyze(server, film, "--out", tmp_path) == 5
     (line,) = capsys.readouterr().err.splitlines()
-    assert "is its address right?" in line
+    assert "is the address right?" in line
     with open_store(tmp_path) as store:
         assert not any(shot.attempts for shot in store.shots())
 
