@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import h11
 
 # What one connection may have read of it before others get their turn: some 30 us each, be it a chunk of one byte.
-EVENTS_A_TURN = 16
+EVENTS_A_TURN = 8
 
 # Chunks that a body may come in, and one more for each so many bytes.
 MAX_CHUNKS = 10_000

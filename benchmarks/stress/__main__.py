@@ -13,7 +13,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import rounds
-from benchmarks.stress import crowds, faults, floods, json_texts, malformed, openapi, overload, pictures, signals
+from benchmarks.stress import (
+    bodies,
+    chunks,
+    crowds,
+    faults,
+    floods,
+    json_texts,
+    large_batches,
+    malformed,
+    openapi,
+    overload,
+    pictures,
+    requests,
+    signals,
+)
 from benchmarks.stress.bars import Bar, table
 
 JSON_FOLDER = "test_parsing"  # the name that nst/JSONTestSuite gives it
@@ -29,6 +43,10 @@ def parts(corpora: Path | None) -> dict[str, Callable[[], list[Bar]]]:
         "openapi": lambda: openapi.check(5_000),
         "json": lambda: json_texts.check(suites),
         "pictures": lambda: pictures.check(of_pictures),
+        "requests": lambda: requests.check(10_000),
+        "bodies": bodies.check,
+        "chunks": lambda: chunks.check((8, 32), seconds=20),
+        "large batches": large_batches.check,
         "floods": floods.check,
         "signals": lambda: signals.check(20),
         "overload": lambda: overload.check(300),

@@ -58,6 +58,14 @@ def at_the_limits() -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", compress_level=2, icc_profile=profile)
         yield f"PNG with a profile, {told}", buffer.getvalue()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    buffer = io.BytesIO()
+    soft.quantize(256).save(buffer, "PNG", transparency=3, icc_profile=profile, exif=turned)
+    yield "PNG of a palette with transparency, a profile and a turn", buffer.getvalue()
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(soft.convert("L")).astype(np.uint16) * 257).save(buffer, "PNG", compress_level=2)
+    yield "PNG of 16-bit grey at 8K", buffer.getvalue()
     for lossless in (False, True):
         buffer = io.BytesIO()
         Image.fromarray(noise[:3048, :5440]).save(

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.soak import Sample, judge
-from benchmarks.stress import crowds, floods, json_texts, malformed, openapi, overload, signals
+from benchmarks.stress import (
+    bodies,
+    chunks,
+    crowds,
+    floods,
+    json_texts,
+    large_batches,
+    malformed,
+    openapi,
+    overload,
+    requests,
+    signals,
+)
 from benchmarks.stress.bars import Bar, at_most, none_of, table
 from benchmarks.stress.kinds import KINDS
 from tests.helpers import PATIENCE_SECONDS
@@ -19,6 +31,28 @@ def test_malformed_requests() -> None:
     assert len(KINDS) >= 40
     refused, alive, _ = malformed.check(2 * len(KINDS))  # memory needs more requests than these
     assert_held([refused, alive])
+
+
+# How fast depends on the machine; what is answered, and how much memory it takes, does not.
+def of_no_clock(bars: Sequence[Bar]) -> list[Bar]:
+    return [bar for bar in bars if not bar.limit.endswith((" s", "server", "request"))]
+
+
+def test_requests_as_http_allows_and_forbids_them() -> None:
+    bars = of_no_clock(requests.check(2 * len(requests.KINDS)))
+    assert_held([bar for bar in bars if "memory" not in bar.limit])  # that needs more requests than these
+
+
+def test_bodies_that_cost_more_than_their_size() -> None:
+    assert_held(of_no_clock(bodies.check(mib=20)))
+
+
+def test_chunks_of_one_byte() -> None:
+    assert_held(of_no_clock(chunks.check((8,), seconds=1)))
+
+
+def test_a_batch_of_frames_at_8k() -> None:
+    assert_held(of_no_clock(large_batches.check(batches=1, shots=3, frames=3)))
 
 
 def test_texts_that_are_no_json() -> None:
