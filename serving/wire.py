@@ -11,7 +11,6 @@ from pydantic_core import ErrorDetails
 from qwen_shots.errors import InvalidInput, InvalidShot
 from qwen_shots.schemas import AudioFeatures, Shot, ShotId
 from serving.json_body import JsonReader, too_many_shots
-from settings import ProcessingSettings
 
 KNOWN_FIELDS = frozenset({*Shot.model_fields, *AudioFeatures.model_fields})
 MAX_ERRORS_TOLD = 5
@@ -30,8 +29,8 @@ WORDS = {
 }
 
 
-def parse_json(body: bytes, max_shots: int = ProcessingSettings().max_batch_size) -> Any:
-    """Decode a JSON body that is there as a whole; see `JsonReader`.
+def parse_json(body: bytes, max_shots: int = 10) -> Any:
+    """Decode a JSON body that is there as a whole; see `JsonReader`. It may hold as many shots as by default.
 
     Raises:
         InvalidInput: it is not JSON, exceeds a limit, or an object in it holds a name twice.

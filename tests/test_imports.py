@@ -29,10 +29,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analyzer": {"engines", "processes", "qwen_shots", "settings"},
     "serving.model_header": {"engines", "qwen_shots", "settings"},
     "serving.api_docs": {"problems", "qwen_shots", "serving.model_header"},
-    "serving.wire": {"qwen_shots"},
-    "serving.intake": {"engines", "problems", "qwen_shots", "serving.wire"},
+    "serving.json_body": {"qwen_shots"},
+    "serving.wire": {"qwen_shots", "serving.json_body"},
+    "serving.intake": {"engines", "problems", "qwen_shots", "serving.json_body"},
+    "serving.home": set(),
+    "serving.cors": {"qwen_shots"},
+    "serving.strict_http": set(),
+    "serving.lingering": set(),
     "serving.request_log": {"logs", "telemetry"},
-    "serving.connections": {"problems", "serving.request_log", "telemetry"},
+    "serving.connections": {
+        "problems", "serving.lingering", "serving.request_log", "serving.strict_http", "telemetry",
+    },
     "serving.draining": {"engines", "serving.connections", "settings"},
     "serving.metrics_sum": set(),
     "serving.loading": {"engines"},
@@ -43,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "serving.metrics_sum", "settings", "telemetry",
     },
     "server": {
-        "analyzer", "engines", "problems", "qwen_shots", "security", "serving.api_docs", "serving.intake",
+        "analyzer", "engines", "problems", "qwen_shots", "security", "serving.api_docs", "serving.cors",
+        "serving.home", "serving.intake",
         "serving.loading", "serving.model_header", "serving.process", "serving.request_log", "serving.wire", "settings",
         "telemetry",
     },
@@ -54,7 +62,10 @@ WEB_ROOMS = {
     "security",
     "problems",
     "deploy",
-    *(f"serving.{name}" for name in ("api_docs", "connections", "draining", "front", "intake", "process")),
+    *(
+        f"serving.{name}"
+        for name in ("api_docs", "connections", "cors", "draining", "front", "home", "intake", "process")
+    ),
     "serving.model_header",
     "serving.request_log",
 }
