@@ -10,6 +10,7 @@ from io import BytesIO
 import numpy as np
 from PIL import ImageFile, JpegImagePlugin, WebPImagePlugin
 
+from qwen_shots import jpeg_end
 from qwen_shots.errors import InvalidPicture
 from qwen_shots.png_colour import open_png
 
@@ -51,6 +52,7 @@ class PictureFormat:
         open: reads the header.
         check_cost: refuses what would hold its decoder for longer than a second; by the header, before any pixel.
         buffered: bytes for each pixel of the file that the decoder holds beside the picture that it gives.
+        is_whole: whether all data of a file is there whose end the decoder doesn't look for.
     """
 
     name: str
@@ -59,6 +61,7 @@ class PictureFormat:
     open: Callable[[BytesIO], ImageFile.ImageFile]
     check_cost: Callable[[ImageFile.ImageFile, bytes, str], None]
     buffered: Callable[[ImageFile.ImageFile], int]
+    is_whole: Callable[[bytes], bool] = lambda _: True
 
 
 def format_of(data: bytes, field: str) -> PictureFormat:
@@ -112,11 +115,19 @@ def _check_jpeg(image: ImageFile.ImageFile, data: bytes, field: str) -> None:
     if scans > 1 and len(data) > MAX_PROGRESSIVE_BYTES:
         raise InvalidPicture(f"{field} is a JPEG of several scans and more than 24 MiB; send it in one scan (baseline)")
     image.info["scans"] = scans
+    image.info["has_end"] = jpeg_end.has_end(data)
 
 
 def _jpeg_buffer(image: ImageFile.ImageFile) -> int:
     # libjpeg keeps the coefficients, 16 bits each, of what comes in several scans.
-    return 2 * len(image.getbands()) if image.info["scans"] > 1 else 0
+    coefficients = 2 * len(image.getbands()) if image.info["scans"] > 1 else 0
+    # Whether a picture without its end is whole takes one of the full size, and a copy of its pixels.
+    return coefficients + (0 if image.info["has_end"] else 4 + len(image.getbands()))
+
+
+def _open_jpeg(file: BytesIO) -> ImageFile.ImageFile:
+    data = file.getvalue()
+    return JpegImagePlugin.JpegImageFile(file if jpeg_end.has_end(data) else BytesIO(jpeg_end.with_end(data)))
 
 
 # --- PNG -------------------------------------------------------------------------------------------------------------
@@ -162,9 +173,10 @@ FORMATS = (
         is_file=lambda data: data.startswith(b"\xff\xd8\xff"),
         check_parts=_check_jpeg_parts,
         # A phone's MPO is a JPEG with more pictures behind it; this decoder sees the first one, as browsers do.
-        open=JpegImagePlugin.JpegImageFile,
+        open=_open_jpeg,
         check_cost=_check_jpeg,
         buffered=_jpeg_buffer,
+        is_whole=lambda data: jpeg_end.has_end(data) or jpeg_end.is_whole(data),
     ),
     PictureFormat(
         "PNG",

@@ -116,13 +116,15 @@ def decode_frame(
             buffered = known.buffered(image) * image.width * image.height
             scale = _reduce_while_decoding(image, least(size), turned=turned) if least else 1
             with budget.taken(buffered + _pixel_bytes(image, scale)) if budget else nullcontext():
+                if not known.is_whole(data):
+                    raise InvalidPicture(_damaged(field))
                 image.load()
                 return Frame(as_seen(reduced(image, scale)), size)
     except Image.DecompressionBombError:
         # Pillow's WebP decoder refuses a huge canvas before it tells the size.
         raise InvalidPicture(_too_large(field)) from None
     except BROKEN_FILE:
-        raise InvalidPicture(f"{field} is damaged or cut short and can't be decoded") from None
+        raise InvalidPicture(_damaged(field)) from None
 
 
 def _reduce_while_decoding(image: ImageFile.ImageFile, least: Size, *, turned: bool) -> int:
@@ -156,6 +158,10 @@ def _check_size(width: int, height: int, field: str) -> None:
         raise InvalidPicture(_too_large(field))
     if max(width, height) > MAX_RATIO * min(width, height):
         raise InvalidPicture(f"{field} is too narrow: one side may be at most {MAX_RATIO} times the other")
+
+
+def _damaged(field: str) -> str:
+    return f"{field} is damaged or cut short and can't be decoded"
 
 
 def _too_large(field: str) -> str:
