@@ -33,11 +33,11 @@ from qwen_shots.audio import classify
 from qwen_shots.client.ahead import Ahead, Aside
 from qwen_shots.client.api import Answer, ShotClient, as_error, key_of, same_model, server_of
 from qwen_shots.client.describe import describe
-from qwen_shots.client.errors import Busy, OtherFilm, OtherModel, Refused, ServerError, ServerFailed
+from qwen_shots.client.errors import Busy, NoStore, OtherFilm, OtherModel, Refused, ServerError, ServerFailed
 from qwen_shots.client.frames import Still, stills_of
-from qwen_shots.client.shots import DEFAULT_DETECTOR, find_borders
+from qwen_shots.client.shots import DEFAULT_DETECTOR, DETECTORS, find_borders
 from qwen_shots.client.sound import features_of
-from qwen_shots.client.store import THUMBNAIL_SIDE, ShotRecord
+from qwen_shots.client.store import THUMBNAIL_SIDE, ShotRecord, open_store
 from qwen_shots.client.wire import wire_shot
 from qwen_shots.client.writer import Answered, StoreWriter, write_store
 
@@ -90,7 +90,8 @@ class FilmRun:
         film: the film file.
         client: the server.
         folder: where the answers are stored.
-        detector: finds the shots; one of `shots.DETECTORS`.
+        detector: finds the shots; one of `shots.DETECTORS`. None for the one that the folder's shots were found by, and
+            `shots.DEFAULT_DETECTOR` in a new folder.
         shots: given shots in order of time, in place of a detector.
         explain: whether answers bear their evidence.
         retry_failed: whether to try the shots that failed before, and only those.
@@ -106,7 +107,7 @@ class FilmRun:
         client: ShotClient,
         folder: Path,
         *,
-        detector: str = DEFAULT_DETECTOR,
+        detector: str | None = None,
         shots: Sequence[ShotRecord] | None = None,
         explain: bool = False,
         retry_failed: bool = False,
@@ -114,9 +115,9 @@ class FilmRun:
     ) -> None:
         self._path = film
         self._client = client
-        self._detector = detector
+        self._detector = detector or _detector_of(folder)
         self._explain = explain
-        self.store: StoreWriter = write_store(folder, describe(film, _cut_by(detector, shots)))
+        self.store: StoreWriter = write_store(folder, describe(film, _cut_by(self._detector, shots)))
         if shots is not None and not self.store.complete:
             self.store.add_shots(shots)
             # Not every header tells a length.
@@ -294,6 +295,14 @@ class FilmRun:
         return stage
 
 
+def _detector_of(folder: Path) -> str:
+    """Which detector a folder's shots were found by: an earlier version had another default."""
+    with suppress(NoStore), open_store(folder) as known:
+        if known.film.cut_by in DETECTORS:
+            return known.film.cut_by
+    return DEFAULT_DETECTOR
+
+
 def _cut_by(detector: str, shots: Sequence[ShotRecord] | None) -> str:
     if shots is None:
         return detector
@@ -330,7 +339,7 @@ def analyze(
     *,
     key: str | None = None,
     folder: Path | str | None = None,
-    detector: str = DEFAULT_DETECTOR,
+    detector: str | None = None,
     shots: Sequence[ShotRecord] | None = None,
     explain: bool = False,
     again: bool = False,
@@ -342,7 +351,8 @@ def analyze(
         server: a client, or the server's address; None for $QWEN_SHOTS_SERVER, else a server of this machine.
         key: the server's key, with an address; None for $QWEN_SHOTS_KEY.
         folder: keeps the answers, so that the same call goes on where it stopped; None for no traces.
-        detector: finds the shots; one of `shots.DETECTORS`.
+        detector: finds the shots; one of `shots.DETECTORS`. None for the one that the folder's shots were found by, and
+            `shots.DEFAULT_DETECTOR` in a new folder.
         shots: given shots in order of time, in place of a detector.
         explain: whether answers bear their evidence.
         again: whether to ask about all shots anew, also those that the folder knows.
@@ -365,7 +375,7 @@ async def analyze_async(
     *,
     key: str | None = None,
     folder: Path | str | None = None,
-    detector: str = DEFAULT_DETECTOR,
+    detector: str | None = None,
     shots: Sequence[ShotRecord] | None = None,
     explain: bool = False,
     again: bool = False,

@@ -49,7 +49,11 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         help="where the answers go, of several films to DIR/NAME each; left out, a folder here with the film's name",
     )
-    parser.add_argument("--detector", choices=DETECTORS, default=DEFAULT_DETECTOR, help="what finds the shots")
+    parser.add_argument(
+        "--detector",
+        choices=DETECTORS,
+        help=f"what finds the shots; left out, what found those of DIR, else {DEFAULT_DETECTOR}",
+    )
     parser.add_argument(
         "--shots",
         metavar="FILE",

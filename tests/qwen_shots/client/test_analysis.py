@@ -487,3 +487,18 @@ def test_the_package_imports_nothing_before_it_is_used() -> None:
     assert done.stderr.strip() == ""
     with pytest.raises(AttributeError, match="nonsense"):
         qwen_shots.nonsense  # noqa: B018
+
+
+def test_a_folder_goes_on_with_the_detector_that_found_its_shots(
+    film: Path, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version had another default: the same command still goes on, with the cuts as they were."""
+    server.failing = {2}
+    before = list(analyze(film, server.url, key=KEY, folder=tmp_path, detector="content"))
+    server.failing = set()
+    with ShotClient(server.url, KEY) as client, FilmRun(film, client, tmp_path, retry_failed=True) as run:
+        assert list(run.answers()) == [[2]]
+        after = run.store.shots()
+    assert [(shot.start, shot.end_frame) for shot in after] == [(shot.start, shot.end_frame) for shot in before]
+    with pytest.raises(OtherFilm, match="content"):
+        list(analyze(film, server.url, key=KEY, folder=tmp_path, detector="structure"))

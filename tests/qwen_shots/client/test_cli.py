@@ -9,11 +9,13 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,13 @@ from rich.console import Console
 from qwen_shots.client.cli.analyze import Patience
 from qwen_shots.client.cli.main import main
 from qwen_shots.client.cli.pace import Pace, clock
+from qwen_shots.client.describe import describe
 from qwen_shots.client.errors import NoStore
-from qwen_shots.client.store import ShotRecord, open_store
+from qwen_shots.client.store import FILE_NAME, ShotRecord, open_store
 from tests.helpers import KEY, PATIENCE_SECONDS, ROOT, free_port
 from tests.qwen_shots.client.answering import AnsweringServer
 from tests.qwen_shots.client.clips import scenes, tone, write_film
+from tests.qwen_shots.client.test_store import VERSION_1
 from tests.scripts.processes import wait_for
 
 COUNT = 9
@@ -299,6 +303,27 @@ def test_nothing_is_forgotten_before_there_is_a_new_answer(film: Path, server: A
     url = f"http://127.0.0.1:{free_port()}"
     assert main(["analyze", str(film), "--out", str(tmp_path), "--server", url, "--again"]) == 5
     assert stored(tmp_path) == before
+
+
+def test_a_folder_of_version_1_goes_on_with_its_cuts(film: Path, server: AnsweringServer, tmp_path: Path) -> None:
+    """By the command that began it: no detector and no --again."""
+    server.model = "one@1111"
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as made:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.executescript(VERSION_1.replace("'f'", f"'{describe(film, 'adaptive').fingerprint}'"))
+    with open_store(tmp_path) as store:
+        before = [(shot.start, shot.end, shot.first_frame, shot.end_frame) for shot in store.shots()]
+    assert analyze(server, film, "--out", tmp_path) == 1  # its second shot has failed before
+    assert server.asked == {3: 1}
+    assert analyze(server, film, "--out", tmp_path, "--retry-failed") == 0
+    with open_store(tmp_path) as store:
+        assert store.film.model is None
+        assert store.film.path == film
+        assert [(shot.start, shot.end, shot.first_frame, shot.end_frame) for shot in store.shots()] == before
+        assert [shot.caption == "A face." for shot in store.shots()] == [True, False, False]
+    assert analyze(server, film, "--out", tmp_path, "--again") == 0
+    with open_store(tmp_path) as store:
+        assert store.film.model == "one@1111"
 
 
 def test_an_old_folder_goes_on_with_its_model_unknown(
