@@ -240,6 +240,21 @@ def test_fcpxml_by_opentimelineios_adapter() -> None:
     assert [clip.markers[0].name for clip in clips[:6]] == [one_line(caption) for caption in ODD]
 
 
+@pytest.mark.parametrize(
+    ("rate", "start", "first"),
+    [
+        (Fraction(30), "16:37:10;02", Fraction(298_851, 5)),  # a camera that drops frames at 30: Final Cut's own value
+        (Fraction(589, 20), None, Fraction(0)),  # a phone's average, in a folder of an earlier version
+        (Fraction(25), "23:59:59:00", Fraction(86_399)),  # over midnight
+    ],
+)
+def test_fcpxml_of_odd_films_by_opentimelineios_adapter(rate: Fraction, start: str | None, first: Fraction) -> None:
+    made = film(rate, start)
+    (timeline,) = otio.adapters.read_from_string(to_fcpxml(film_cuts(made, ALL, timebase_of(made))), "fcpx_xml")
+    seconds = [clip.source_range.start_time.to_seconds() for clip in timeline.find_clips()]
+    assert seconds == pytest.approx([float(first) + after for after in (0, 2, 4, 6, 8, 10, 12)])
+
+
 @pytest.mark.parametrize("rate", [Fraction("23.976"), NTSC, Fraction(25), Fraction(60_000, 1001)])
 def test_fcpxml_times_are_whole_frames(rate: Fraction) -> None:
     made = film(rate, "01:00:00:00")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -73,6 +75,96 @@ FCM: NON-DROP FRAME
 002  AX       V     C        00:00:01:06 00:00:03:03 01:00:01:06 01:00:03:03
 003  AX       V     C        00:00:03:08 00:00:03:23 01:00:03:03 01:00:03:18
 """
+
+
+SEMICOLONS = "start;end;name\n0;1,25;a\n0:01,25;0:03,125;b\n3,33;3,96;c\n"
+TABS = "start\tend\tname\n0\t1.25\ta\n1,25\t3,125\tb\n3.33\t3.96\tc\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SEMICOLONS.encode(),
+        ("\ufeff" + SEMICOLONS).encode(),
+        ("sep=;\n" + SEMICOLONS).encode(),
+        TABS.encode(),
+        TABS.encode("utf-16"),  # Excel's "Unicode text"
+        SEMICOLONS.replace("0:03,125", "00:00:03,125").replace("\n", "\r\n").encode(),
+    ],
+    ids=["semicolons", "with a mark", "with sep", "tabs", "UTF-16", "SubRip's times"],
+)
+def test_tables_of_spreadsheets(film: Path, content: bytes) -> None:
+    path = film.parent / "list.csv"
+    path.write_bytes(content)
+    check(read_shot_list(path, film), ["a", "b", "c"])
+
+
+def test_milliseconds_behind_a_comma_are_no_frames(film: Path) -> None:
+    """00:00:00,010 is 10 ms; frame 10 would be picture 10."""
+    shots = read(film, "list.csv", 'start,end\n"00:00:00,010","00:00:01,250"\n"00:00:01,250","00:00:03,125"\n')
+    assert [(shot.first_frame, shot.end_frame) for shot in shots] == SHOTS[:2]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("start,end\n0,1\n\n1,soon\n", 4, "'soon' is no time"),
+        ("start;end\n0;1\n1;x\n", 3, "'x' is no time"),
+        ("note\nstart,end\n0,1\n,2\n", 4, "'' is no time"),
+        ('start,end\n0,"1,004"\n', 2, "'1,004' is no time"),
+        ("start,end\n-0.04,1\n", 2, "'-0.04' is no time"),
+        ('start,end\n0,"00:00:01,12"\n', 2, "may be frames or hundredths"),
+        ("start,end\n0,1\nTotal\n", 3, "1 cells, fewer"),
+        ("start,end\n0,00:00:00:24\n", 2, "goes to 23:59:59:23"),
+        ("start,end\n0,1\n100,101\n", 3, "the film goes from 0 to 3.96"),
+        ("start,end\n0,1\n2,2\n", 3, "holds no picture"),
+    ],
+)
+def test_wrong_cells_are_named_with_their_line(film: Path, text: str, line: int, words: str) -> None:
+    with pytest.raises(InvalidShotList, match=rf"list\.csv, line {line}: .*{words}"):
+        read(film, "list.csv", text)
+
+
+def test_shots_that_overlap_are_named_with_their_lines(film: Path) -> None:
+    with pytest.raises(InvalidShotList, match=r"0\.00 s \(line 3\) and 0\.50 s \(line 2\) overlap"):
+        read(film, "list.csv", "start,end\n0.5,2\n0,1\n")
+
+
+PYSCENEDETECTS = """* CREATED WITH PYSCENEDETECT 0.7.2
+TITLE: a
+FCM: NON-DROP FRAME
+
+001  AX V     C        00:00:00:00 00:00:01:06 00:00:00:00 00:00:01:06
+002  AX V     C        00:00:01:06 00:00:03:03 00:00:01:06 00:00:03:03
+003  AX V     C        00:00:03:08 00:00:03:23 00:00:03:08 00:00:03:23
+"""
+
+
+def test_an_edl_of_pyscenedetect(film: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check(read(film, "list.edl", PYSCENEDETECTS))
+    # It counts from 0 in a film that has a timecode, too.
+    path = film.with_name("timecode.mkv")
+    command = ["ffmpeg", "-v", "error", "-i", film, "-an", "-c", "copy", "-metadata", "timecode=01:00:00:00", path]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    check(read(path, "list.edl", PYSCENEDETECTS))
+    assert "list.edl counts from 00:00:00:00, and the film from 01:00:00:00" in caplog.text
+    check(read(path, "list.edl", EDL.replace(" 00:00:", " 01:00:")))
+
+
+def test_shots_of_other_media_are_left_out(film: Path, caplog: pytest.LogCaptureFixture) -> None:
+    named = Path(shutil.copy(film, film.with_name("a film.mp4")))
+    first, second, third = (line for line in EDL.splitlines(keepends=True) if line[0] == "0")
+    tape = second.replace("AX   ", "TAPE7")
+    with_reel = (first + tape + third).replace("AX   ", "AFILM")
+    with_clips = (
+        f"{first}* FROM CLIP NAME: A Film.MOV\n{second}* FROM CLIP NAME: b.mov\n{third}* SOURCE FILE: C:\\a film.mov\n"
+    )
+    for text in (with_reel, with_clips):
+        shots = read(named, "list.edl", text)
+        assert [(shot.first_frame, shot.end_frame) for shot in shots] == [SHOTS[0], SHOTS[2]]
+        assert "is left out (1 shots)" in caplog.text
+    with pytest.raises(InvalidShotList, match=r"of several media \(AX, TAPE7\), and none is named a film\.mp4"):
+        read(named, "list.edl", first + tape + third)
 
 
 def test_an_edl_by_its_place_in_the_film_not_in_the_cut(film: Path) -> None:

@@ -293,6 +293,14 @@ def check_old(store: Store) -> None:
     assert {(shot.transition, shot.active_picture, shot.speech_ratio) for shot in store.shots()} == {(None, None, None)}
 
 
+def test_the_time_of_the_first_picture_is_kept(tmp_path: Path) -> None:
+    """Timecode counts from it."""
+    film = replace(FILM, first_picture=0.033)
+    write_store(tmp_path, film).close()
+    with open_store(tmp_path) as store:
+        assert store.film == film
+
+
 def test_an_old_folder_is_read_without_being_changed(old: Path) -> None:
     before = (old / FILE_NAME).read_bytes()
     with open_store(old) as store:
