@@ -14,7 +14,14 @@ from qwen_shots.client.film import Film, frames, open_film
 from qwen_shots.client.packets import PacketReader, fraction
 from qwen_shots.client.rendering import colour_of, size_shown
 from qwen_shots.client.store import FilmRecord
-from qwen_shots.client.timecode import InvalidTimecode, as_marked, timecode_rate, usual_rate
+from qwen_shots.client.timecode import (
+    AVERAGE_TOLERANCE,
+    USUAL_RATES,
+    InvalidTimecode,
+    as_marked,
+    timecode_rate,
+    usual_rate,
+)
 from qwen_shots.client.timecode_track import timecode_track_rate
 
 log = logging.getLogger(__name__)
@@ -22,8 +29,6 @@ log = logging.getLogger(__name__)
 # Of each end of the file: more than any header, and read in no time.
 FINGERPRINT_BYTES = 1 << 20
 
-# Cameras go up to 240 pictures a second; above, FFmpeg's guess is the time base's.
-HIGHEST_RATE = 240
 FIRST_PICTURES = 300
 
 
@@ -62,16 +67,13 @@ def describe(path: Path, cut_by: str) -> FilmRecord:
 def _nominal_rate(film: Film) -> Fraction:
     """The rate at which the pictures were meant to come, also where some are missing.
 
-    FFmpeg guesses it. Where a file's times are so fine that its guess is their time base, as of a browser's WebM, the
-    first pictures tell.
+    FFmpeg guesses it. Where times are so fine that they fit no usual rate, as in a browser's WebM, its guess is their
+    time base; then the first pictures tell.
     """
-    video = film.video
-    if video.guessed_rate and video.guessed_rate <= HIGHEST_RATE:
-        rate = usual_rate(fraction(video.guessed_rate))
-        # Where it took the average, the pictures come unevenly.
-        return rate if video.guessed_rate == video.base_rate else timecode_rate(rate)
-    if video.guessed_rate and video.guessed_rate == video.average_rate:
-        return fraction(video.guessed_rate)
+    guessed = usual_rate(fraction(film.video.guessed_rate or film.frame_rate))
+    even = film.video.average_rate and abs(guessed - film.frame_rate) <= AVERAGE_TOLERANCE * guessed
+    if guessed in USUAL_RATES or (even and film.video.guessed_rate == film.video.base_rate):
+        return guessed
     return timecode_rate(_rate_at_first(film) or film.frame_rate)
 
 

@@ -20,8 +20,8 @@ MINUTES_A_DAY = 1_440
 
 # Rates that a file gives as a rounded decimal, or as an average over the whole film, are meant as these.
 USUAL_RATES = (
-    *(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 120)),
-    *(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)),
+    *(Fraction(rate) for rate in (24, 25, 30, 48, 50, 60, 100, 120, 240)),
+    *(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120, 240)),
 )
 # 24 and 24000/1001 lie a thousandth apart.
 RATE_TOLERANCE = Fraction(1, 5000)

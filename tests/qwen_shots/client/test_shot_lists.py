@@ -144,7 +144,8 @@ def test_an_edl_of_pyscenedetect(film: Path, caplog: pytest.LogCaptureFixture) -
     check(read(film, "list.edl", PYSCENEDETECTS))
     # It counts from 0 in a film that has a timecode, too.
     path = film.with_name("timecode.mkv")
-    command = ["ffmpeg", "-v", "error", "-i", film, "-an", "-c", "copy", "-metadata", "timecode=01:00:00:00", path]
+    copied = ("-an", "-c", "copy", "-metadata", "timecode=01:00:00:00")
+    command = ["ffmpeg", "-v", "error", "-i", str(film), *copied, str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     check(read(path, "list.edl", PYSCENEDETECTS))
     assert "list.edl counts from 00:00:00:00, and the film from 01:00:00:00" in caplog.text
