@@ -28,6 +28,7 @@ MAX_PNG_BYTES = 3 * MAX_PIXELS
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type of its header
 MAX_WEBP_PIXELS = MAX_PIXELS // 2
 MAX_PROGRESSIVE_BYTES = 24 * 2**20
+DECODINGS_WITHOUT_END = 3  # of a JPEG without its last marker: two find out whether it is whole
 
 # Pillow reads what lies beside the pixels in Python, some microseconds a part, and a file can hold millions of empty
 # parts. Cameras and editors write some hundred; a PNG's pixels come in parts too, of 8 KiB as libpng writes them.
@@ -110,12 +111,17 @@ def _check_jpeg(image: ImageFile.ImageFile, data: bytes, field: str) -> None:
     # interpreter's lock.
     code = np.frombuffer(data, np.uint8)
     scans = int(np.count_nonzero((code[:-1] == START_OF_SCAN[0]) & (code[1:] == START_OF_SCAN[1])))
-    if scans > MAX_SCANS or scans * image.width * image.height > MAX_PIXELS_SCANNED:
-        raise InvalidPicture(f"{field} is a JPEG of too many scans: {MAX_SCANS} are allowed, 20 at 7680 x 4320")
-    if scans > 1 and len(data) > MAX_PROGRESSIVE_BYTES:
-        raise InvalidPicture(f"{field} is a JPEG of several scans and more than 24 MiB; send it in one scan (baseline)")
+    has_end = jpeg_end.has_end(data)
+    cost = 1 if has_end else DECODINGS_WITHOUT_END
+    less = "" if has_end else f"; divided by {cost} as its last marker (EOI) is missing"
+    if scans > MAX_SCANS or cost * scans * image.width * image.height > MAX_PIXELS_SCANNED:
+        raise InvalidPicture(f"{field} is a JPEG of too many scans: {MAX_SCANS} are allowed, 20 at 7680 x 4320{less}")
+    if scans > 1 and cost * len(data) > MAX_PROGRESSIVE_BYTES:
+        raise InvalidPicture(
+            f"{field} is a JPEG of several scans and more than 24 MiB{less}; send it in one scan (baseline)"
+        )
     image.info["scans"] = scans
-    image.info["has_end"] = jpeg_end.has_end(data)
+    image.info["has_end"] = has_end
 
 
 def _jpeg_buffer(image: ImageFile.ImageFile) -> int:

@@ -81,3 +81,14 @@ def test_what_is_decoded_at_a_reduced_scale_is_checked_at_the_full_one() -> None
     assert small.image.size == (90, 60)
     with pytest.raises(InvalidPicture, match="cut short"):
         decode_frame(base64_text(data[:-10]), "images[0]", lambda _: (48, 72))
+
+
+def test_what_is_decoded_three_times_may_cost_a_third() -> None:
+    """18 scans of 4,096 x 4,096 are within the limit of 20 at 7680 x 4320, and three times as many are not."""
+    data = jpeg(Image.new("L", (4096, 4096)), progressive=True)
+    scans = data[data.index(b"\xff\xda") : -2]
+    assert scans.count(b"\xff\xda") == 6
+    many = data[:-2] + 2 * scans
+    assert decode_picture(base64_text(many + END), "images[0]").shape == (4096, 4096, 3)
+    with pytest.raises(InvalidPicture, match="divided by 3"):
+        decode_picture(base64_text(many), "images[0]")
