@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_files import find_files, hash_weights, local_folder, read_ahead, weight_bytes
 from model_hub import download, download_processor
+from processes import usable_cores
 from qwen_shots.errors import CannotLoad, QwenShotsError
 from qwen_shots.media import PictureFit
 from settings import ModelSettings, load_settings
@@ -194,15 +195,16 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
     Raises:
         CannotLoad: the files are broken, or no vision-language model that is served here.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
+    # torch counts the machine's cores, and more threads than may run at a time wait for each other.
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     where: dict[str, Any] = {}
     if plan.device == "cuda":
         where["device_map"] = "auto" if plan.shard else {"": rank}
         if not plan.shard:
-            import torch
-
             # Kernels and graphs of our own go to the current device, wherever their tensors are.
             torch.cuda.set_device(rank)
     if settings.dtype == "float16" and rank == 0:

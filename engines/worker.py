@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 CPU_BATCH_TOKENS = 6_144
 
 # They reach the whole process group, but the server decides when its engines end.
-IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)

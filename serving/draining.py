@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import signal
+import socket
+import threading
 import time
+from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, Protocol
 
@@ -12,6 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from engines.base import Engine
+from processes import stop_signals
+from serving.accepting import accept_connections
 from serving.connections import protocol_for
 from settings import Settings
 
@@ -54,6 +61,59 @@ class DrainingServer(uvicorn.Server):
         self._state = app.state
         self._drain_seconds = drain_seconds
         self._drain_until = math.inf
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.protocol: Any = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        await super().startup(sockets=[])
+        self.protocol = self.config.http_protocol_class
+        for listening in sockets or []:
+            self._keep(accept_connections(listening, self.adopt))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end those that there are."""
+        for task in self._tasks:
+            task.cancel()
+        await super().shutdown(sockets)
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that was accepted."""
+        self._keep(self._adopt(connection))
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.protocol(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        except OSError:
+            connection.close()
+            self.on_gone()
+
+    def on_gone(self) -> None:
+        """Called when a connection's client went away before it was adopted."""
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Begin to drain at every signal that means a stop; uvicorn knows no SIGHUP."""
+        if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in stop_signals()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain. A second Ctrl-C stops at once."""

@@ -18,6 +18,7 @@ from engines.shared import SharedEngine
 from logs import log_to_terminal
 from processes import end_with_parent, name_process
 from qwen_shots.errors import EngineLost
+from serving.accepting import SeldomLog
 from serving.draining import CreateApp, DrainingServer
 from settings import Settings
 
@@ -37,13 +38,12 @@ class AdoptingServer(DrainingServer):
     def __init__(self, app: FastAPI, drain_seconds: float, handed: socket.socket) -> None:
         super().__init__(app, drain_seconds)
         self._handed = handed
-        self._adopting: set[asyncio.Task[None]] = set()
-        self._protocol: Any = None
+        self._seldom = SeldomLog()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take connections over."""
-        await super().startup(sockets=[])
-        self._protocol = self._protocol_that_tells()
+        await super().startup(sockets)
+        self.protocol = self._protocol_that_tells()
         self._handed.setblocking(False)
         asyncio.get_running_loop().add_reader(self._handed.fileno(), self._take)
 
@@ -55,22 +55,14 @@ class AdoptingServer(DrainingServer):
         if not data:  # the process with the port is gone, and the lifeline ends this one
             asyncio.get_running_loop().remove_reader(self._handed.fileno())
         for number in numbers:
-            task = asyncio.create_task(self._adopt(socket.socket(fileno=number)))
-            self._adopting.add(task)
-            task.add_done_callback(self._adopting.discard)
+            self.adopt(socket.socket(fileno=number))
+        if lost := len(data) - len(numbers):
+            self._seldom.error("%d connections are lost: no file descriptor is left for them", lost)
+            self._tell_closed(lost)
 
-    async def _adopt(self, connection: socket.socket) -> None:
-        def protocol() -> asyncio.Protocol:
-            made: asyncio.Protocol = self._protocol(
-                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-            )
-            return made
-
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
-        except OSError:  # its client went away on the way
-            connection.close()
-            self._tell_closed()
+    def on_gone(self) -> None:
+        """Called when a connection's client went away before it was adopted."""
+        self._tell_closed()
 
     def _protocol_that_tells(self) -> Any:
         """That of a server with a port, but for the byte at the end; one class for all connections."""
@@ -84,9 +76,9 @@ class AdoptingServer(DrainingServer):
 
         return Adopted
 
-    def _tell_closed(self) -> None:
+    def _tell_closed(self, count: int = 1) -> None:
         with contextlib.suppress(OSError):
-            self._handed.send(b".")
+            self._handed.send(b"." * count)
 
 
 class UpToDate:

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ from multiprocessing.context import SpawnProcess
 from engines.base import Engine
 from engines.host import EngineHost, Guest
 from engines.watchdog import BEAT_SECONDS
+from processes import stop_signals
+from serving.accepting import accept_connections
 from serving.loading import until_loaded
 
 log = logging.getLogger("qwen_server")
 
-ACCEPT_AGAIN_SECONDS = 0.2
 RESTART_SECONDS = 1.0
 # A front that gave no sign of life for so many looks, one every `BEAT_SECONDS`, is ended; and after so many it gets no
 # connection that another can take. Counted in looks: when this whole machine was asleep, that is one.
@@ -103,12 +103,11 @@ class Fronts:
             Why the engine can't be used, if that is why it ended.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             loop.add_signal_handler(number, self._stop.set)
-        listening.setblocking(False)
         await self._engine.start()
         keepers = [asyncio.create_task(self._keep(number)) for number in range(self._count)]
-        works = (self._host.tell_state(), self._hand_out(listening), self._watch(), self._end_stuck())
+        works = (self._host.tell_state(), accept_connections(listening, self._hand), self._watch(), self._end_stuck())
         others = [asyncio.create_task(work) for work in works]
         try:
             await self._stop.wait()
@@ -181,25 +180,14 @@ class Fronts:
 
     # --- the connections ---------------------------------------------------------------------------------------------
 
-    async def _hand_out(self, listening: socket.socket) -> None:
-        """Give each connection to the front that has the fewest, of those that live. Never ends."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listening)
-            except OSError as error:  # no file descriptors are left, say
-                log.error("a connection can't be accepted: %s", error.strerror)  # noqa: TRY400 - a stack says nothing here
-                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
-                continue
-            with connection:
-                self._hand(connection)
-
     def _hand(self, connection: socket.socket) -> None:
-        for front in sorted(self._fronts, key=lambda front: (front.is_hushed, front.open)):
-            with contextlib.suppress(OSError):  # it is stuck or just ended
-                socket.send_fds(front.handed, [b"."], [connection.fileno()])
-                front.open += 1
-                return
+        """Give a connection to the front that has the fewest, of those that live."""
+        with connection:
+            for front in sorted(self._fronts, key=lambda front: (front.is_hushed, front.open)):
+                with contextlib.suppress(OSError):  # it is stuck or just ended
+                    socket.send_fds(front.handed, [b"."], [connection.fileno()])
+                    front.open += 1
+                    return
         log.error("no front is there to take a connection")
 
     def _on_closed(self, front: Front) -> None:

@@ -21,7 +21,7 @@ from watchfiles import Change, watch
 from engines.choice import make_engine
 from engines.host import EngineHost
 from logs import json_lines, log_to_terminal
-from processes import end_with_parent, usable_cores
+from processes import allow_many_files, end_with_parent, keep_hangup_from_the_tracker, stop_signals, usable_cores
 from qwen_shots.errors import InvalidSettings
 from serving import front
 from serving.draining import CreateApp, DrainingServer
@@ -41,6 +41,9 @@ WATCH_MS = 500
 
 # Names the file in which start_server.sh waits for "listening" or an error. It is gone when nobody waits any more.
 REPORT_ENV = "QWEN_SERVER_REPORT"
+
+# Connections that the system keeps until they are accepted; it cuts the number to its own limit.
+BACKLOG = 2048
 
 # Where a process reads and decodes for one H100 it keeps three or four cores busy; more than four processes were not
 # measured (benchmarks/README.md).
@@ -64,7 +67,9 @@ def main(create_app: CreateApp) -> int:
     except InvalidSettings as error:
         return _failed(error.detail, 2)
     log_to_terminal(settings.server.log_format)
+    allow_many_files()
     with json_lines() if settings.server.log_format == "json" else contextlib.nullcontext():
+        keep_hangup_from_the_tracker()
         return _run_reloading(create_app) if settings.server.reload else _run(create_app, settings)
 
 
@@ -128,7 +133,7 @@ def _report(line: str) -> None:
 def _run_reloading(create_app: CreateApp) -> int:
     """Run the server in a process of its own, and in a new one after each change."""
     stop = threading.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in stop_signals():
         signal.signal(each, lambda *_: stop.set())
     child = _start_child(create_app)
     changed = False
@@ -190,7 +195,7 @@ def _bind(settings: Settings) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
-        taken.listen()  # only this makes it ours: two that start at the same moment may both bind
+        taken.listen(BACKLOG)  # only this makes it ours: two that start at the same moment may both bind
     except OSError as error:
         taken.close()
         raise InvalidSettings(f"can't listen on {host}:{port}: {error.strerror}. {_remedy(error)}") from None

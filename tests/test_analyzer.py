@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import os
 import threading
 import time
 import weakref
@@ -102,7 +101,7 @@ def test_the_first_broken_frame_is_named(shots: Sequence[Shot]) -> None:
 def test_shots_are_decoded_on_the_cores_that_may_be_used(
     shots: Sequence[Shot], monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("analyzer.usable_cores", lambda: cores)
     threads: set[str] = set()
 
     def on_a_thread(*_: object) -> Decoded:

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "served_models": {"qwen_shots"},
     "model_files": {"qwen_shots", "served_models"},
     "model_hub": {"model_files", "qwen_shots", "served_models"},
-    "model_loader": {"model_files", "model_hub", "qwen_shots", "settings"},
+    "model_loader": {"model_files", "model_hub", "processes", "qwen_shots", "settings"},
     "engines": {"logs", "model_loader", "processes", "qwen_shots", "served_models", "settings"},
     "analyzer": {"engines", "processes", "qwen_shots", "settings"},
     "serving.model_header": {"engines", "qwen_shots", "settings"},
@@ -40,11 +40,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving.connections": {
         "problems", "serving.lingering", "serving.request_log", "serving.strict_http", "telemetry",
     },
-    "serving.draining": {"engines", "serving.connections", "settings"},
+    "serving.accepting": set(),
+    "serving.draining": {"engines", "processes", "serving.accepting", "serving.connections", "settings"},
     "serving.metrics_sum": set(),
     "serving.loading": {"engines"},
-    "serving.front": {"engines", "logs", "processes", "qwen_shots", "serving.draining", "settings"},
-    "serving.fronts": {"engines", "serving.loading"},
+    "serving.front": {
+        "engines", "logs", "processes", "qwen_shots", "serving.accepting", "serving.draining", "settings",
+    },
+    "serving.fronts": {"engines", "processes", "serving.accepting", "serving.loading"},
     "serving.process": {
         "engines", "logs", "processes", "qwen_shots", "serving.draining", "serving.front", "serving.fronts",
         "serving.metrics_sum", "settings", "telemetry",

@@ -147,3 +147,15 @@ def test_torchs_threads_sleep_while_they_wait_unless_told_otherwise(chosen: dict
     command = [sys.executable, "-c", "import model_loader, torch"]
     said = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stderr
     assert f"OMP_WAIT_POLICY = '{taken}'" in said
+
+
+def test_torch_takes_no_more_threads_than_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr("model_loader.usable_cores", lambda: 1)
+    try:
+        torch.set_num_threads(2)
+        settings = ModelSettings(name=BUNDLED, device="cpu", dtype="float32")
+        model_loader.load(settings, FOLDER, make_plan(settings, FOLDER))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

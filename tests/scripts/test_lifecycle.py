@@ -55,8 +55,13 @@ def test_reload_waits_for_a_mistake_to_be_mended(run: Run, project: Path, port: 
     wait_for(lambda: is_healthy(port))
 
 
-@pytest.mark.parametrize("reload", ["false", "true"])
-def test_in_front_ctrl_c_ends_it_cleanly(project: Path, run: Run, port: int, reload: str) -> None:
+@pytest.mark.parametrize(
+    ("reload", "number"),
+    [("false", signal.SIGINT), ("true", signal.SIGINT), ("false", signal.SIGHUP), ("true", signal.SIGHUP)],
+)
+def test_in_front_ctrl_c_or_a_closed_terminal_ends_it_cleanly(
+    project: Path, run: Run, port: int, reload: str, number: signal.Signals
+) -> None:
     environ = server_environment(port, SERVER__RELOAD=reload)
     with subprocess.Popen(
         ["bash", "start_server.sh", "--demo", "--foreground"],
@@ -68,7 +73,7 @@ def test_in_front_ctrl_c_ends_it_cleanly(project: Path, run: Run, port: int, rel
     ) as process:
         wait_for(lambda: is_healthy(port))
         assert "running already" in run("start_server.sh", "--demo").stdout
-        os.killpg(process.pid, signal.SIGINT)  # what a terminal does: everybody in front gets it
+        os.killpg(process.pid, number)  # what a terminal does: everybody in front gets it
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     assert "Traceback" not in said
@@ -94,7 +99,8 @@ def test_in_front_ctrl_c_while_the_engine_begins_to_load_ends_it_cleanly(project
     assert processes_in(project) == set()
 
 
-def test_work_in_hand_is_finished_and_new_work_refused(port: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_work_in_hand_is_finished_and_new_work_refused(port: int, tmp_path: Path, number: signal.Signals) -> None:
     images = [encode(scene(frame, 196, 336)) for frame in range(3)]
     body = {"shots": [shot(number, images=images) for number in range(2)]}
     environ = server_environment(port)
@@ -106,7 +112,7 @@ def test_work_in_hand_is_finished_and_new_work_refused(port: int, tmp_path: Path
         with engine_standing_still(process):
             accepted = [pool.submit(client.post, "/analyze_batch", json=body) for _ in range(3)]
             wait_for(lambda: 'qwen_stage_seconds_count{stage="receive"} 3.0' in client.get("/metrics").text)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             wait_for(lambda: client.get("/health").json()["status"] == "draining")
             # A connection of its own: a new client too must be told, not turned away at the door.
             refused = httpx.post(f"{url}/analyze", json=shot(), headers=AUTH, timeout=PATIENCE_SECONDS)

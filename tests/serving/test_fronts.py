@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -95,6 +96,18 @@ def test_one_queue_for_all(server: Target) -> None:
     assert len(answers) - len(refused) >= 60
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert server.count("qwen_queue_shots") == 0
+
+
+def test_a_closed_terminal_answers_what_was_accepted(server: Target) -> None:
+    def hang_up() -> None:
+        everybody = psutil.Process(server.process.pid).children(recursive=True)
+        for each in (*everybody, server.process):
+            each.send_signal(signal.SIGHUP)
+
+    answers = asyncio.run(ask_and(server, hang_up))
+    assert [answer.status for answer in answers] == [200] * 24
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+    assert "resource_tracker" not in server.log.read_text()
 
 
 def test_a_stop_answers_what_was_accepted(server: Target) -> None:

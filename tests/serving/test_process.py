@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,11 @@ from settings import Settings, load_settings
 
 def settings(asked: int) -> Settings:
     return load_settings(environ={"QWEN_SERVER__SERVER__HTTP_PROCESSES": str(asked)})
+
+
+@pytest.fixture(autouse=True)
+def without_a_quota(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("processes.OWN_CGROUPS", tmp_path / "none")
 
 
 @pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (15, 1), (16, 2), (31, 3), (32, 4), (128, 4)])

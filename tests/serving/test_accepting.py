@@ -1,0 +1,87 @@
+"""A server that runs out of file descriptors says so in one line, and goes on when it has some again."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import psutil
+import pytest
+
+from benchmarks.stress.target import Target, target
+from tests.scripts.processes import wait_for
+
+SOFT = 256
+CONNECTIONS = 48
+REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@contextmanager
+def low_limit() -> Iterator[None]:
+    """Programs that are started inside may open few files unless they ask for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def no_more_than(files: int, process: psutil.Process) -> Iterator[None]:
+    """A running process can't open a file whose number would be higher."""
+    soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+    process.rlimit(psutil.RLIMIT_NOFILE, (files, hard))
+    try:
+        yield
+    finally:
+        process.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
+
+
+def seconds_of(process: psutil.Process) -> float:
+    """Processor time."""
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def connect(server: Target, stack: ExitStack) -> socket.socket:
+    return stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_descriptors_left_for_connections(processes: int) -> None:
+    with low_limit(), target({}, SERVER__HTTP_PROCESSES=str(processes)) as server, ExitStack() as stack:
+        process = psutil.Process(server.process.pid)
+        assert process.rlimit(psutil.RLIMIT_NOFILE)[0] > SOFT
+        with no_more_than(1, process):
+            began = seconds_of(process)
+            waiting = [connect(server, stack) for _ in range(CONNECTIONS)]
+            wait_for(lambda: "no connection can be accepted" in server.log.read_text())
+            time.sleep(2)  # asyncio would try again meanwhile, 2 times and then 4
+            assert seconds_of(process) - began < 1
+        for each in waiting:
+            each.sendall(REQUEST)
+            assert each.recv(100).startswith(b"HTTP/1.1 200")
+        log = server.log.read_text()
+    assert log.count("no connection can be accepted: Too many open files") == 1
+    assert "Traceback" not in log
+
+
+def test_no_descriptors_left_in_a_process_that_reads_requests() -> None:
+    with target({}, SERVER__HTTP_PROCESSES="2") as server, ExitStack() as stack:
+        wait_for(lambda: server.log.read_text().count("Application startup complete") == 2)
+        fronts = [child for child in psutil.Process(server.process.pid).children() if "front" in child.name()]
+        with ExitStack() as limits:
+            for front in fronts:
+                limits.enter_context(no_more_than(1, front))
+            for each in [connect(server, stack) for _ in range(CONNECTIONS)]:
+                assert each.recv(100) == b""  # closed at once: its client may try again
+        last = connect(server, stack)
+        last.sendall(REQUEST)
+        assert last.recv(100).startswith(b"HTTP/1.1 200")
+        log = server.log.read_text()
+    assert "connections are lost: no file descriptor is left" in log
+    assert "Traceback" not in log
