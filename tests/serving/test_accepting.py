@@ -44,7 +44,7 @@ def no_more_than(files: int, process: psutil.Process) -> Iterator[None]:
 def seconds_of(process: psutil.Process) -> float:
     """Processor time."""
     times = process.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def connect(server: Target, stack: ExitStack) -> socket.socket:
