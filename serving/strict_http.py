@@ -60,6 +60,8 @@ class StrictConnection(h11.Connection):
         return super().send(event)
 
     def _check_framing(self, request: h11.Request) -> None:
+        if not request.http_version.startswith(b"1."):
+            self._refuse("HTTP/1.1 and HTTP/1.0 are served")
         names = {name for name, _ in request.headers}
         if b"transfer-encoding" not in names:
             return

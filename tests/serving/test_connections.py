@@ -321,6 +321,12 @@ def test_what_two_servers_could_read_in_two_ways_is_refused_and_ends_the_connect
         assert connection.recv(1) == b""
 
 
+@pytest.mark.parametrize("version", ["0.9", "2.0", "9.7"])
+def test_another_version_of_http_is_refused(port: int, version: str) -> None:
+    status, problem = asked(port, f"GET / HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
+    assert (status, "HTTP/1.1" in problem["detail"]) == (400, True)
+
+
 def test_chunks_in_http_1_0_are_refused(port: int) -> None:
     status, problem = asked(port, post("/analyze", KEY_LINES + CHUNKED, b"0\r\n\r\n", version="1.0"))
     assert status == 400
