@@ -106,7 +106,8 @@ def _events(file: str, text: str) -> Iterator[list[_Edit]]:
     """Lines of the same number, one after another, are one event."""
     event: list[_Edit] = []
     drop: bool | None = None
-    for number, line in enumerate(map(str.strip, re.split(r"\r\n|\r|\n", text)), start=1):
+    for number, words in enumerate(map(str.split, re.split(r"\r\n|\r|\n", text)), start=1):
+        line = " ".join(words)  # long runs of blanks would cost the expressions minutes
         if line.startswith("FCM:"):
             drop = bool(_DROP.match(line))
         elif line[:1].isdigit():

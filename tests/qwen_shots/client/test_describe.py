@@ -88,7 +88,7 @@ def test_even_rates_stay(tmp_path: Path, rate: str, ending: str) -> None:
 
 
 def test_timecode_counts_from_the_first_picture(tmp_path: Path) -> None:
-    """Wherever a player's clock stands then."""
+    """Whatever a player's clock says then."""
     path = make(tmp_path / "a.mp4", "25", 2)
     film = describe(path, "")
     assert film.first_picture == next(frames(path)).start
