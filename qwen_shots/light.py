@@ -16,7 +16,7 @@ BT709, BT2020 = 1, 9  # colour primaries
 # Diffuse white on an HDR screen: ITU-R BT.2408-7, section 2.2.
 WHITE_NITS = 203.0
 PQ_PEAK_NITS = 10_000.0
-# HLG has no light of its own; this is the screen for which BT.2100 gives a system gamma of 1.2, and BT.2408 its white.
+# HLG leaves the peak to the screen; this is the one for which BT.2100 has a system gamma of 1.2, and BT.2408 its white.
 HLG_PEAK_NITS = 1_000.0
 HLG_GAMMA = 1.2
 

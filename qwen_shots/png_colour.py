@@ -133,7 +133,7 @@ def _light_of_codes(curve: int, exponent: float) -> NDArray[np.float32]:
 
 @lru_cache
 def _codes_of_light() -> NDArray[np.uint8]:
-    """SRGB's code for each root of light (IEC 61966-2-1)."""
+    """The code in sRGB for each root of light (IEC 61966-2-1)."""
     light = (np.arange(STEPS + 1) / STEPS) ** 2
     signal = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     codes: NDArray[np.uint8] = np.rint(signal * 255).astype(np.uint8)
