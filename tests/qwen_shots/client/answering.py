@@ -33,6 +33,7 @@ class AnsweringServer:
         busy: how many requests get `busy_status` first.
         busy_status: 503, or what a proxy says.
         status: of every answer, where it is not 200.
+        refuses: the status of every answer about shots, while /health says that all is well; None to answer.
         model: X-Model of every answer; None for none.
     """
 
@@ -47,6 +48,7 @@ class AnsweringServer:
         self.busy = 0
         self.busy_status = 503
         self.status = 200
+        self.refuses: int | None = None
         self.model: str | None = None
         self._turn = threading.Lock()
         ours = self
@@ -63,8 +65,8 @@ class AnsweringServer:
                 elif ours.busy > 0:
                     ours.busy -= 1
                     self._send(ours.busy_status, _problem(ours.busy_status), {"Retry-After": "0"})
-                elif ours.status != 200:
-                    self._send(ours.status, _problem(ours.status), {})
+                elif (status := ours.refuses or ours.status) != 200:
+                    self._send(status, _problem(status), {})
                 else:
                     # Before it is sent: whoever has the answer may look.
                     ours.asked.update(shot["shot_id"] for shot in shots)

@@ -24,6 +24,7 @@ from qwen_shots.client.analysis import FilmRun, Prepared, analyze, analyze_async
 from qwen_shots.client.api import ShotClient
 from qwen_shots.client.describe import describe
 from qwen_shots.client.errors import (
+    BadAnswer,
     BadGateway,
     Busy,
     CannotStore,
@@ -226,12 +227,15 @@ def test_what_was_answered_of_a_batch_goes_to_the_store_before_the_rest_fails(fi
             next(asked)
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (404, None), (500, None)])
+@pytest.mark.parametrize(
+    ("health", "status", "error"),
+    [(401, 401, Unauthorized), (200, 401, Unauthorized), (404, 404, BadAnswer), (200, 404, None), (500, 500, None)],
+)
 def test_what_a_server_says_no_with(
-    film: Path, server: AnsweringServer, tmp_path: Path, status: int, error: type[ServerError] | None
+    film: Path, server: AnsweringServer, tmp_path: Path, health: int, status: int, error: type[ServerError] | None
 ) -> None:
-    """A wrong key ends the run; a refused or failed request is told of its shots."""
-    server.status = status
+    """A wrong key ends the run, and so does a server that is none of ours; else its shots bear the reason."""
+    server.status, server.refuses = health, status
     if error:
         with pytest.raises(error):
             list(analyze(film, server.url, key="wrong", folder=tmp_path))
