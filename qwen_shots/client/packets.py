@@ -94,9 +94,10 @@ class PacketReader:
             FilmCutShort: the film can't be read to its end, or ended before its header says it does.
         """
         if self._damaged:
-            log.warning("%s: %d damaged pictures were passed over", self._film.path.name, self._damaged)
+            log.warning("%s: %d damaged pictures were passed over or concealed", self._film.path.name, self._damaged)
         if not self._failure:
             self._check_share(self._pictures)
+        if not self._failure:
             self._check_length()
         if self._failure:
             raise self._failure

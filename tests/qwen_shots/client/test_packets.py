@@ -137,7 +137,7 @@ def test_times_never_go_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "substitution"])
 def test_what_cant_be_read_twice_is_refused_at_once(tmp_path: Path, kind: str) -> None:
-    """Nobody writes into the pipe, so an attempt to open it would wait for ever."""
+    """Nothing writes into the pipe, so an attempt to open it would wait for ever."""
     path = tmp_path / "a.ts"
     with socket.socket(socket.AF_UNIX) as listening:
         reading, writing = os.pipe()

@@ -1,4 +1,4 @@
-"""Which picture and which sound of a film with many tracks count: each track is a tone of its own."""
+"""Which picture and which sound of a film with many tracks count: each track is another tone."""
 
 from __future__ import annotations
 
