@@ -17,6 +17,7 @@ from qwen_shots import audio, fusion, measure, media
 from qwen_shots.decode_budget import DecodeBudget
 from qwen_shots.media import PictureFit, Size
 from qwen_shots.schemas import Analysis, Measured, Shot
+from qwen_shots.scoring import check_mass
 from settings import ProcessingSettings
 
 
@@ -90,6 +91,7 @@ class ShotAnalyzer:
                 measured = await measuring
         finally:
             measuring.cancel()  # where there is no answer, nobody wants it
+        check_mass(reading.readings, self._settings.least_mass)
         features = shot.audio_features if self._settings.enable_audio_fusion else None
         sound = audio.classify(features) if features else None
         attributes, evidence = fusion.fuse(

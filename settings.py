@@ -164,6 +164,7 @@ class ProcessingSettings(Section):
     temporal_weight: float = Field(0.3, ge=0, le=1)
     luminance_weight: float = Field(0.3, ge=0, le=1)
     audio_weight: float = Field(0.2, ge=0, le=1)
+    least_mass: float = Field(0.1, ge=0, le=1)
 
 
 class ClusterSettings(Section):

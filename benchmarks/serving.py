@@ -90,7 +90,11 @@ def serving(program: Sequence[str], variables: Mapping[str, str]) -> Iterator[Se
         RuntimeError: it ended, or did not become healthy; with the last lines that it wrote.
     """
     port = _free_port()
-    ours = {"QWEN_SERVER__SERVER__HOST": "127.0.0.1", "QWEN_SERVER__SERVER__PORT": str(port)}
+    ours = {
+        "QWEN_SERVER__SERVER__HOST": "127.0.0.1",
+        "QWEN_SERVER__SERVER__PORT": str(port),
+        "QWEN_SERVER__PROCESSING__LEAST_MASS": "0",  # random weights answer with anything
+    }
     environment = {**os.environ, **variables, **ours}
     with tempfile.TemporaryFile("w+") as log:
         began = time.monotonic()

@@ -17,6 +17,9 @@ from qwen_shots.errors import ShotFailed
 # The most that OpenAI's protocol and vLLM's default (--max-logprobs) allow.
 TOP = 20
 
+# What labels weigh together where none is among the likeliest tokens. Not 0, so that their shares still make a score.
+NEXT_TO_NOTHING = 1e-9
+
 # A score is off by no more than this when a label outside of the likeliest tokens counts as 0.
 NEGLIGIBLE = 1e-4
 
@@ -83,8 +86,7 @@ def complete(labels: Sequence[str], free: Top, among: Top) -> list[float]:
         among: the answer under the schema `only(labels)`, where the labels have all the probability.
 
     Returns:
-        A probability a label. Where `free` holds no label at all, they weigh together as much as they can: the
-        likeliest label as much as the last token that is told.
+        A probability a label. Where `free` holds no label at all, they weigh together next to nothing.
     """
     shares = among.of(labels)
     told = max(labels, key=lambda label: free.chances.get(label, 0.0))
@@ -92,5 +94,5 @@ def complete(labels: Sequence[str], free: Top, among: Top) -> list[float]:
     if told in free.chances and share > 0:
         together = free.chances[told] / share
     else:
-        together = free.least / max(*shares, 1 / len(labels))
+        together = max(sum(free.of(labels)), NEXT_TO_NOTHING)
     return [share * together for share in shares]

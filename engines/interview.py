@@ -29,9 +29,6 @@ WHOLES = DIGITS[:2]
 # vLLM's words for a picture that it no longer remembers.
 FORGOTTEN = "Cache miss"
 
-# Left over when a caption is cut in the middle of a character of several bytes.
-BROKEN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
-
 
 class Interview:
     """One shot before one endpoint.
@@ -93,8 +90,7 @@ class Interview:
     async def _caption(self) -> str:
         answer = await self._ask(prompt.CAPTION_CUE, {"max_tokens": self._max_caption_tokens})
         try:
-            text = answer["choices"][0]["message"]["content"] or ""
-            return " ".join(text.rstrip(BROKEN_CHARACTER).split())
+            return prompt.caption_of(answer["choices"][0]["message"]["content"] or "")
         except (KeyError, IndexError, TypeError, AttributeError):
             raise ShotFailed("the endpoint's answer holds no text") from None
 

@@ -16,11 +16,13 @@ from functools import partial
 from engines.base import ShotPictures, ShotReading
 from engines.conversation import Conversation
 from engines.endpoint import Endpoint, NoAnswer
+from engines.failures import FailureStreak
 from engines.interview import Interview
 from engines.probe import probe_shot
 from engines.scheduler import Pending, ShotQueue
 from model_loader import PictureSpec
-from qwen_shots.errors import CannotLoad, EngineLost, QwenShotsError, ShotFailed
+from qwen_shots.errors import CannotLoad, EngineLost, NotANumber, QwenShotsError, ShotFailed
+from qwen_shots.scoring import Reading, check_mass
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Line:
         self._trusted = False
         self._doubt = asyncio.Event()
         self._on_room = on_room
+        self._streak = FailureStreak()
 
     @property
     def busy(self) -> float:
@@ -74,11 +77,19 @@ class Line:
         """
         try:
             await self.endpoint.find_model()
-            await self._interview(self._probe).first_reading()
+            reading = await self._interview(self._probe).first_reading()
+            self._warn_of_few_numbers(reading)
         except NoAnswer as error:
             raise EngineLost(str(error)) from None
         except ShotFailed as error:
             raise CannotLoad(f"it serves the model but does not answer: {error.detail}") from None
+
+    def _warn_of_few_numbers(self, reading: Reading) -> None:
+        first = next(iter(self._settings.attributes))
+        try:
+            check_mass({first: [reading]}, self._settings.processing.least_mass)
+        except NotANumber as error:
+            log.warning("most shots may fail with %s: %s", self.endpoint.url, error.detail)
 
     async def serve(self) -> None:
         """Hand shots to the endpoint until it is lost; those in hand then go back to the queue.
@@ -142,6 +153,7 @@ class Line:
             self._queue.give_back([pending])
         except QwenShotsError as error:
             pending.settle(error)
+            self._doubt_after(pending.shot, error)
         except asyncio.CancelledError:
             self._queue.give_back([pending])
             raise
@@ -150,8 +162,17 @@ class Line:
             log.exception("unexpected error with a shot")
             pending.settle(ShotFailed("an error that nobody foresaw; the server's log has it"))
         else:
+            self._streak.end()
             pending.settle(reading)
             self._queue.measured(1, pending.tokens, time.monotonic() - began)
+
+    def _doubt_after(self, shot: ShotPictures, error: QwenShotsError) -> None:
+        """Ask a question of ours where only errors come: an endpoint that fails at once would draw the whole queue."""
+        self._streak.note([shot], [error])
+        if self._streak.hopeless:
+            self._streak.end()
+            self._trusted = False
+            self._doubt.set()
 
     async def _look(self, shot: ShotPictures) -> ShotReading:
         interview = await asyncio.to_thread(self._interview, shot)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from engines.arena import Arena
@@ -156,7 +156,10 @@ class LocalEngine:
                     # It may never come back, so nobody waits for it.
                     self._queue.fail_all(EngineLost("the engine stopped and could not be started again yet"))
                 pause = FIRST_RESTART_SECONDS if came_up else pause
-                log.error("engine %d stopped (%s); starting it again in %.0f s", rank, _why(error), pause)  # noqa: TRY400
+                ended = "" if replica is None else f", exit code {replica.exit_code}"
+                log.error(  # noqa: TRY400 - a stack says nothing here
+                    "engine %d stopped (%s%s); starting it again in %.0f s", rank, _why(error), ended, pause
+                )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LAST_RESTART_SECONDS)
 
@@ -167,7 +170,7 @@ class LocalEngine:
         took = time.monotonic() - began
         self._load_patience = max(LEAST_LOAD_SECONDS, LOAD_PATIENCE * took, self._load_patience or 0)
         self._on_ready(rank, ready)
-        await self._serve_until_lost(replica, ready.batch_tokens)
+        await self._serve_until_lost(replica)
 
     def _on_ready(self, rank: int, ready: Ready) -> None:
         if self._first is None:
@@ -187,13 +190,17 @@ class LocalEngine:
         lasting = ready.replicas * (LANES + 1) * a_batch
         self._arena.open(KEY_FRAMES * server.max_queue_shots + lasting, most_tokens * spec.factor**2 * 3, lasting)
 
-    async def _serve_until_lost(self, replica: Replica, budget: int) -> None:
-        """Serve, and notice a death also while there is nothing to do."""
+    async def _serve_until_lost(self, replica: Replica) -> None:
+        """Serve, and notice a death also while there is nothing to do.
+
+        Raises:
+            EngineLost: always; it says why.
+        """
         held: list[list[Pending]] = []
-        lanes = [self._serve(replica, budget, held) for _ in range(LANES)]
+        lanes = [self._serve(replica, held) for _ in range(LANES)]
         tasks = [asyncio.create_task(work) for work in (*lanes, replica.wait_lost(), replica.watch())]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
@@ -201,7 +208,7 @@ class LocalEngine:
             # Whatever went wrong, nobody may wait for ever. Not before all lanes have ended: one that still waits for
             # shots would hand these to the engine that has just been lost.
             self._give_back(held)
-        raise EngineLost("the engine process ended")
+        raise _loss(done)
 
     def _give_back(self, held: Sequence[list[Pending]]) -> None:
         """The batch that came first is suspected; the one behind it was not begun."""
@@ -210,11 +217,11 @@ class LocalEngine:
         for batch in held[1:]:
             self._queue.put_back(batch)
 
-    async def _serve(self, replica: Replica, budget: int, held: list[list[Pending]]) -> None:
+    async def _serve(self, replica: Replica, held: list[list[Pending]]) -> None:
         """Hand the replica batches until it is lost, whenever it is this lane's turn; `held` are those in hand."""
         while True:
             await replica.wait_turn()
-            batch: list[Pending] = await self._queue.take(budget)
+            batch: list[Pending] = await self._queue.take(replica.budget)
             held.append(batch)
             tokens = sum(pending.tokens for pending in batch)
             began = time.monotonic()
@@ -223,6 +230,15 @@ class LocalEngine:
             for pending, answer in zip(batch, answers, strict=True):
                 pending.settle(answer)
             self._queue.measured(len(batch), tokens, time.monotonic() - began)
+
+
+def _loss(done: Iterable[asyncio.Task[None]]) -> EngineLost:
+    """Why an engine was lost, by the tasks around it that have ended; logs what was not foreseen."""
+    errors = [error for task in done if not task.cancelled() and isinstance(error := task.exception(), Exception)]
+    for error in errors:
+        if not isinstance(error, QwenShotsError):
+            log.error("an unforeseen error ends the engine", exc_info=error)
+    return EngineLost("the engine process ended" + "".join(f": {_why(error)}" for error in errors[:1]))
 
 
 def _why(error: Exception) -> str:

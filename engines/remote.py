@@ -170,6 +170,12 @@ class RemoteEngine:
             self._went(line)
             if not came:
                 self._stays_away(line, error)
+        except Exception:
+            # What nobody foresaw: the endpoint is left, and tried again like any other.
+            log.exception("%s: unexpected error", line.endpoint.url)
+            self._went(line)
+            if not came:
+                self._stays_away(line, EngineLost("an unexpected error; the server's log has it"))
         return came
 
     def _came(self, line: Line) -> None:

@@ -20,11 +20,12 @@ import anyio
 from engines import worker
 from engines.arena import Arena
 from engines.base import Observer, ShotPictures
+from engines.failures import FailureStreak
 from engines.messages import receive, send
 from engines.probe import PROBE_TOKENS, probe_shot
 from engines.stations import Answer
 from engines.watchdog import BEAT_SECONDS, Beat, Watchdog
-from engines.worker import Answers, Failed, Hungry, Ready, Work
+from engines.worker import Answers, Crowded, Failed, Hungry, Ready, Work
 from qwen_shots.errors import CannotLoad, EngineLost, QwenShotsError
 from settings import Settings
 
@@ -68,6 +69,10 @@ class Replica:
         self._watchdog = Watchdog()
         self._sending = asyncio.Lock()
         self._answered = 0.0
+        self._batch_tokens = 1
+        self._streak = FailureStreak()
+        self._handed: dict[int, Sequence[ShotPictures]] = {}  # of shots that came from clients; a probe proves nothing
+        self._hopeless = asyncio.Event()
         self._turn = asyncio.Semaphore(1)
         self._has_turn: set[int] = set()
 
@@ -104,6 +109,11 @@ class Replica:
         self._theirs.close()  # else the pipe would not end when the child does
         self._theirs = None
 
+    @property
+    def budget(self) -> int:
+        """Tokens that the next batch may hold. After a batch that failed it is one shot, so that few more are lost."""
+        return 1 if self._streak.begun else self._batch_tokens
+
     async def wait_turn(self) -> None:
         """Wait until the process would use a batch: it has none, or has most of it behind it. Follow it up by `run`."""
         await self._turn.acquire()
@@ -126,11 +136,14 @@ class Replica:
         """
         try:
             with anyio.fail_after(BATCH_SECONDS):  # not `asyncio.wait_for`, as in `start`
+                number = next(self._numbers)
+                self._handed[number] = shots
                 if not alone:
-                    return await self._exchange(shots, tokens, has_turn=True)
+                    self._has_turn.add(number)
+                    return await self._exchange(number, shots, tokens)
                 while others := [other for other in self._waiting.values() if not other.done()]:
                     await asyncio.wait(others)
-                answers = await self._exchange(shots, tokens)
+                answers = await self._exchange(number, shots, tokens)
                 self._turn.release()  # not before, however hungry it is
                 return answers
         except TimeoutError:
@@ -138,18 +151,22 @@ class Replica:
             self._process.kill()
             raise EngineLost("the engine hung; it is being started again") from None
 
-    async def _exchange(
-        self, shots: Sequence[ShotPictures], tokens: int, *, has_turn: bool = False
-    ) -> tuple[Answer, ...]:
-        number = next(self._numbers)
-        if has_turn:
-            self._has_turn.add(number)
+    def _judge(self, number: int, answers: Sequence[Answer]) -> None:
+        """Learn from the answers of a batch."""
+        if not all(isinstance(answer, QwenShotsError) for answer in answers):
+            self._answered = self._loop.time()
+        if shots := self._handed.pop(number, None):
+            self._streak.note(shots, answers)
+        if self._streak.hopeless:
+            self._hopeless.set()
+
+    async def _exchange(self, number: int, shots: Sequence[ShotPictures], tokens: int) -> tuple[Answer, ...]:
         answer: asyncio.Future[tuple[Answer, ...]] = self._loop.create_future()
         self._waiting[number] = answer
         self._watchdog.begin(number, tokens)
         try:
             async with self._sending:
-                await asyncio.to_thread(send, self._pipe, Work(number, tuple(shots)), self._arena)
+                await asyncio.to_thread(send, self._pipe, Work(number, tuple(shots), tokens), self._arena)
         except (OSError, ValueError):
             self._waiting.pop(number, None)
             raise EngineLost("the engine stopped; it is being started again") from None
@@ -161,16 +178,26 @@ class Replica:
         return answers
 
     async def watch(self) -> None:
-        """Follow the process until it is stuck, or answers a probe with an error; then end it."""
-        tasks = [asyncio.create_task(self._until_stuck()), asyncio.create_task(self._until_disproved())]
+        """Follow the process until it is stuck, or answers with nothing but errors; then end it.
+
+        Raises:
+            EngineLost: always; it says why.
+        """
+        signs = (self._until_stuck(), self._until_disproved(), self._until_hopeless())
+        tasks = [asyncio.create_task(sign) for sign in signs]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        log.error("%s is stuck and is ended: %s", self._process.name, done.pop().result())
+        why = done.pop().result()
         self._process.kill()
+        raise EngineLost(why)
+
+    async def _until_hopeless(self) -> str:
+        await self._hopeless.wait()
+        return "it failed on every shot of several batches in a row"
 
     async def _until_stuck(self) -> str:
         while True:
@@ -188,7 +215,7 @@ class Replica:
             if self._waiting or self._loop.time() < self._answered + pause:
                 continue
             began = self._loop.time()
-            (answer,) = await self._exchange([probe_shot(ready.pictures)], tokens)
+            (answer,) = await self._exchange(next(self._numbers), [probe_shot(ready.pictures)], tokens)
             if isinstance(answer, QwenShotsError):
                 return f"it can't answer a probe: {answer.detail}"
             pause = max(PROBE_SECONDS, (self._loop.time() - began) / PROBE_SHARE)
@@ -242,6 +269,7 @@ class Replica:
         match message:
             case Ready():
                 self._answered = self._loop.time()  # it has answered a shot to itself
+                self._batch_tokens = message.batch_tokens
                 self._watchdog.on_cpu = message.info.device == "cpu"
                 _settle(self._ready, message)
             case Failed(detail):
@@ -252,9 +280,17 @@ class Replica:
                     self._observer.holds(self._rank, message.gpu_bytes)
             case Hungry(number):
                 self._pass_turn(number)
+            case Crowded(tokens):
+                self._batch_tokens = max(1, min(self._batch_tokens, tokens // 2))
+                log.warning(
+                    "%s: a batch of %d tokens did not fit into the GPU's memory; from now on %d a batch",
+                    self._process.name,
+                    tokens,
+                    self._batch_tokens,
+                )
             case Answers(number, answers, spent):
+                self._judge(number, answers)  # before the next batch is taken: it is smaller where this one failed
                 self._pass_turn(number)
-                self._answered = self._loop.time()
                 self._watchdog.end(number, spent)
                 _settle(self._waiting.pop(number), answers)
             case None:

@@ -16,6 +16,7 @@ from engines.questions import Questions
 from engines.qwen2vl.backbone import Qwen2VL, serves
 from engines.stock import Stock
 from qwen_shots.errors import NotANumber
+from qwen_shots.prompt import caption_of
 from qwen_shots.scoring import Reading, read_scores
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model_loader import LoadedModel
-
-# Left over when a caption is cut in the middle of a character of several bytes.
-BROKEN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +87,7 @@ class ModelRunner:
 
     def _to_text(self, tokens: list[int]) -> str:
         written = list(takewhile(lambda token: token not in self._stops, tokens))
-        text = self._tokenizer.decode(written, skip_special_tokens=True)
-        return " ".join(text.rstrip(BROKEN_CHARACTER).split())
+        return caption_of(self._tokenizer.decode(written, skip_special_tokens=True))
 
     def _answer(
         self, shot: ShotPictures, caption: str, readings: list[Reading] | NotANumber

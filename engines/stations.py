@@ -65,11 +65,13 @@ class Job:
         shots: what is looked at.
         hungry: called when the next batch could be handed over, unless this one goes wrong.
         done: called with the answers, one a shot where nothing is wrong with the engine.
+        crowded: called when the batch does not fit into the GPU's memory, though perhaps a part of it does.
     """
 
     shots: Sequence[ShotPictures]
     hungry: Callable[[], None] | None
     done: Callable[[Sequence[Answer]], None]
+    crowded: Callable[[], None] = lambda: None
 
 
 def pass_through(stations: Stations, jobs: Iterable[Job]) -> None:
@@ -98,7 +100,11 @@ def _run(stations: Stations, job: Job, batch: Any) -> tuple[Any, list[Answer]]:
         return stations.run(batch, job.hungry), []
     except Exception as error:
         _raise_if_fatal(error)
-        return None, [_blame(error)] if len(job.shots) == 1 else []
+        if len(job.shots) == 1:
+            return None, [_blame(error)]
+        if _is_out_of_memory(error):
+            job.crowded()
+        return None, []
 
 
 def _prepare_all(stations: Stations, jobs: Iterable[Job], prepared: queue.Queue[tuple[Job, Any] | None]) -> None:
@@ -157,9 +163,13 @@ def _raise_if_fatal(error: Exception) -> None:
         raise error
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    return type(error).__name__ == "OutOfMemoryError"
+
+
 def _blame(error: Exception) -> Answer:
     log.error("a shot failed", exc_info=error)
-    if type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return OutOfMemory("not even the shot alone fits; lower model.max_frame_tokens, or send it later")
     return _failed()
 

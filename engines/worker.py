@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.arena import ArenaReader
-from engines.base import EngineInfo, ShotPictures
+from engines.base import EngineInfo, ShotPictures, ShotReading
 from engines.messages import receive, send
 from engines.probe import probe_shot
 from engines.stations import Answer, Job, Stations, pass_through
@@ -25,8 +25,9 @@ from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from logs import log_to_terminal
 from model_loader import PictureSpec, Plan
 from processes import end_with_parent, name_process
-from qwen_shots.errors import CannotLoad, QwenShotsError
+from qwen_shots.errors import CannotLoad, NotANumber
 from qwen_shots.fusion import KEY_FRAMES
+from qwen_shots.scoring import check_mass
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,10 +68,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Shots to look at together."""
+    """Shots to look at together, and the tokens of all of them."""
 
     number: int
     shots: tuple[ShotPictures, ...]
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,13 @@ class Hungry:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """A batch of so many tokens did not fit into the GPU's memory."""
+
+    tokens: int
+
+
 class _Sender:
     """Sends from several threads, one message at a time."""
 
@@ -98,7 +107,7 @@ class _Sender:
         self._gpu_bytes = gpu_bytes
         self._lock = threading.Lock()
 
-    def send(self, message: Answers | Beat | Hungry) -> None:
+    def send(self, message: Answers | Beat | Hungry | Crowded) -> None:
         with self._lock:
             send(self._pipe, message)
 
@@ -186,7 +195,8 @@ def _jobs(pipe: Connection, arena: ArenaReader | None, timed: _Timed, sender: _S
         def done(answers: Sequence[Answer], number: int = work.number) -> None:
             sender.send(Answers(number, tuple(answers), timed.take_longest()))
 
-        yield Job(work.shots, partial(sender.send, Hungry(work.number)) if early else None, done)
+        hungry = partial(sender.send, Hungry(work.number)) if early else None
+        yield Job(work.shots, hungry, done, crowded=partial(sender.send, Crowded(work.tokens)))
 
 
 def _receive(pipe: Connection, arena: ArenaReader | None) -> Work | None:
@@ -205,6 +215,13 @@ def _begin_kernels(settings: Settings, folder: Path, plan: Plan, rank: int) -> t
     from engines.qwen2vl import building
 
     return building.begin(folder, model_loader.choose_dtype(settings.model.dtype, plan.device), rank)
+
+
+def _warn_of_few_numbers(settings: Settings, answer: ShotReading) -> None:
+    try:
+        check_mass(answer.readings, settings.processing.least_mass)
+    except NotANumber as error:
+        log.warning("model.name: most shots may fail with %s: %s", settings.model.name, error.detail)
 
 
 def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
@@ -231,9 +248,10 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     room = find_room(loaded, runner, settings.model.max_frame_tokens)
     tokens = CPU_BATCH_TOKENS if plan.device == "cpu" else room.batch_tokens
     (answer,) = runner.look([probe_shot(spec)])
-    if isinstance(answer, QwenShotsError):
+    if isinstance(answer, NotANumber):
         # Else the server would be healthy and every shot an error.
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
+    _warn_of_few_numbers(settings, answer)
     runner.backbone.warm_up(max(tokens, room.longest_shot), room.longest_shot)
     log.info("weights loaded in %.1f s, warm after %.1f s more", loaded_at - began, time.monotonic() - loaded_at)
     info = EngineInfo(

@@ -8,7 +8,7 @@ QwenShotsError
   + CannotLoad              the model is not there, can't be fetched or can't be used
   |   + NotServed           it is of a family or a format that is not served
   + ShotFailed              this shot could not be scored, others can
-  |   + NotANumber          the model's answer held NaN or infinity
+  |   + NotANumber          the model's answer was no number, or hardly one
   + Unavailable             nothing is wrong with the input: try again later
       + EngineLoading       the model is still being loaded
       + EngineLost          the engine died while it held the shot
@@ -88,7 +88,7 @@ class ShotFailed(QwenShotsError):
 
 
 class NotANumber(ShotFailed):
-    """The model's answer held NaN or infinity, so there is no score to give."""
+    """The model's answer held NaN or infinity, or hardly any numbers, so there is no score to give."""
 
     slug = "not-a-number"
     title = "The model gave no number for the shot"

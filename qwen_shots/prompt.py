@@ -20,6 +20,9 @@ from typing import Any
 
 CAPTION_CUE = "Caption:"
 
+# Left over when a caption is cut in the middle of a character of several bytes.
+BROKEN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
 # The tail of every score branch. The token before it is where "0" and "1" compete; after it, the ten digits do.
 SCORE_TAIL = "0."
 
@@ -48,6 +51,15 @@ def score_stem(picture: int, attribute: str) -> str:
 def score_branch(picture: int, attribute: str) -> str:
     """One question, up to the point where the model names the first decimal: `Picture 2, darkness: 0.`"""
     return score_stem(picture, attribute) + SCORE_TAIL
+
+
+def caption_of(written: str) -> str:
+    """Find the caption in what the model wrote after the cue: a line break ends it.
+
+    Behind that some models go on with a score or another caption.
+    """
+    lines = written.strip().splitlines()
+    return " ".join(lines[0].rstrip(BROKEN_CHARACTER).split()) if lines else ""
 
 
 def messages(attributes: Mapping[str, str], pictures: int) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ The mean of the distribution correlates better with people's judgement than its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,6 +44,25 @@ class Reading:
     spread: float
     mass: float
     mode: float
+
+
+def check_mass(readings: Mapping[str, Sequence[Reading]], least: float) -> None:
+    """See that the model answered with numbers: a score is the mean of its numbers, however little it believes in them.
+
+    Args:
+        readings: attribute to one reading a key frame.
+        least: what the mean of `Reading.mass` over an attribute's key frames must reach, 0..1.
+
+    Raises:
+        NotANumber: it does not.
+    """
+    for name, per_frame in readings.items():
+        mass = fmean(reading.mass for reading in per_frame)
+        if mass < least:
+            raise NotANumber(
+                f"the model puts {mass:.2g} of its probability for {name} on numbers, at least {least:g} is required "
+                "(processing.least_mass)"
+            )
 
 
 def read_score(whole: Sequence[float], digits: Sequence[float]) -> Reading:

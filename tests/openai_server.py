@@ -29,7 +29,7 @@ from tests.helpers import free_port
 WHOLES = {"0": 0.8, "1": 0.1}
 DIGITS = {str(digit): (digit + 1) / 60 for digit in range(10)}
 OTHERS = {f"word{number}": 0.001 for number in range(30)}
-CAPTION = " A fake\n caption\N{REPLACEMENT CHARACTER}"
+CAPTION = "\n A fake  caption\N{REPLACEMENT CHARACTER}\r\nPicture 1, suspense: 0.7\n"
 
 
 class FakeServer:

@@ -10,6 +10,8 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -18,7 +20,7 @@ from PIL import Image
 
 from analyzer import Decoded, ShotAnalyzer, decode, measure_frames
 from engines.base import ShotPictures, ShotReading
-from qwen_shots.errors import InvalidPicture
+from qwen_shots.errors import InvalidPicture, NotANumber
 from qwen_shots.media import Frame, Picture, PictureFit, decode_frame
 from qwen_shots.schemas import Measured, Shot
 from settings import ProcessingSettings, load_settings
@@ -167,3 +169,21 @@ def test_while_a_shot_waits_its_pictures_are_the_engines_alone(shots: Sequence[S
     asyncio.run(analyzer.analyze(shots[0]))
     analyzer.close()
     assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("mass", "least", "good"), [(0.09, 0.1, False), (0.11, 0.1, True), (0.09, 0.0, True), (1, 1, True)]
+)
+def test_a_shot_that_is_not_answered_with_numbers_is_an_error(
+    shots: Sequence[Shot], mass: float, least: float, good: bool
+) -> None:
+    class Unsure(FakeEngine):
+        async def look(self, shot: ShotPictures) -> ShotReading:
+            answer = await super().look(shot)
+            few = {name: tuple(replace(r, mass=mass) for r in each) for name, each in answer.readings.items()}
+            return replace(answer, readings=few)
+
+    analyzer = ShotAnalyzer(Unsure(["suspense"]), ProcessingSettings(least_mass=least))
+    with nullcontext() if good else pytest.raises(NotANumber, match="least_mass"):
+        asyncio.run(analyzer.analyze(shots[0]))
+    analyzer.close()

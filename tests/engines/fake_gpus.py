@@ -24,7 +24,13 @@ SIDE = SPEC.factor  # a picture of this side is one token
 
 
 class NeverLost:
-    """The part of a replica that notices its end."""
+    """The part of a replica that notices its end.
+
+    Attributes:
+        budget: as `Replica.budget`.
+    """
+
+    budget = 10
 
     async def wait_lost(self) -> None:
         """It is never lost."""
@@ -52,7 +58,7 @@ class FakeGpu(NeverLost):
     def __init__(self, settings: Settings, rank: int, *, gpus: int, batch: int, work: Work) -> None:
         self._rank = rank
         self._gpus = gpus
-        self._batch = batch
+        self._batch = self.budget = batch
         self._work = work
         self._turn = asyncio.Semaphore(1)
 

@@ -28,12 +28,17 @@ from tests.engines.fake_gpus import SPEC
 GOOD = Reading(value=0.5, spread=0.1, mass=1.0, mode=0.5)
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What goes wrong, and when.
 
     Attributes:
-        fault: `raise`, `cuda`, `hang`, `spin`, `stop`, `die`, `nan`, `half` or `none`.
+        fault: `raise`, `cuda`, `crowded` (more than two shots do not fit), `hang`, `spin`, `stop`, `die`, `nan`, `half`
+            or `none`.
         calls: the calls, counted over all processes of the engine from 0, that go wrong; None: every one.
         count: the file whose length counts the calls.
         seconds: what a call takes.
@@ -84,6 +89,8 @@ def _go_wrong(fault: str, answers: list[Answer]) -> Sequence[Answer]:
             raise ValueError("sesame")
         case "cuda":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        case "crowded" if len(answers) > 2:
+            raise OutOfMemoryError("CUDA out of memory")
         case "hang":
             time.sleep(3600)
         case "spin":  # as a process does that waits for a GPU; its beats go on

@@ -60,7 +60,7 @@ def test_another_process_sees_what_is_kept() -> None:
         process.start()
         theirs.close()
         for shots in ((ShotPictures(kept),), (ShotPictures(kept[:2]), ShotPictures(kept[4:])), (ShotPictures(()),)):
-            send(ours, Work(1, shots), arena)
+            send(ours, Work(1, shots, 4), arena)
             expected = [int(each.sum(dtype=np.int64)) for shot in shots for each in shot.pictures]
             assert ours.recv() == expected
         send(ours, None)

@@ -98,9 +98,14 @@ def test_a_stuck_look_is_noticed_and_its_shots_are_answered(
     run(settings, monkeypatch, Plan(fault, tmp_path / "calls", frozenset({1})), scenario)
 
 
-@pytest.mark.parametrize("fault", ["raise", "spin"])
+@pytest.mark.parametrize(("fault", "why"), [("raise", "it can't answer a probe"), ("spin", "a batch of")])
 def test_an_idle_engine_that_can_not_answer_is_noticed_by_a_probe(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fault: str,
+    why: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("engines.replica.PROBE_SECONDS", 0.2)
     monkeypatch.setattr("engines.watchdog.LEAST_LIMIT", Spent(0.5, 0.2))
@@ -111,6 +116,67 @@ def test_an_idle_engine_that_can_not_answer_is_noticed_by_a_probe(
         assert isinstance(await engine.look(SHOT), ShotReading)
 
     run(settings, monkeypatch, Plan(fault, tmp_path / "calls", frozenset({2})), scenario)
+    assert f"engine 0 stopped (the engine process ended: {why}" in caplog.text
+    assert ", exit code -9); starting it again" in caplog.text
+
+
+def grey(level: int) -> ShotPictures:
+    return ShotPictures((np.full((SIDE, SIDE, 3), level, np.uint8),))
+
+
+@pytest.mark.parametrize("fault", ["raise", "nan"])
+def test_an_engine_that_fails_every_shot_is_ended_while_it_is_busy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        (pid,) = engine.pids
+        # A shot that fails again and again is that shot's fault, and a good answer clears the engine.
+        for shot in (SHOT, SHOT, SHOT, SHOT, grey(1), MARKED, grey(2), grey(2), SHOT):
+            await asyncio.gather(engine.look(shot), return_exceptions=True)
+        assert engine.pids == [pid]
+        with pytest.raises(ShotFailed):
+            await engine.look(grey(3))
+        await until(engine, Status.DEGRADED)
+        await until(engine, Status.HEALTHY)
+        assert engine.pids != [pid]
+
+    fails = frozenset(range(100)) - {5}
+    run(settings, monkeypatch, Plan(fault, tmp_path / "calls", fails), scenario)
+    assert "it failed on every shot of several batches in a row" in caplog.text
+
+
+def test_an_engine_whose_last_batch_failed_gets_one_shot_at_a_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        (replica,) = engine._replicas.values()
+        assert replica.budget == 64
+        with pytest.raises(ShotFailed):
+            await engine.look(SHOT)
+        assert replica.budget == 1
+        assert isinstance(await engine.look(MARKED), ShotReading)
+        assert replica.budget == 64
+
+    run(settings, monkeypatch, Plan("raise", tmp_path / "calls", frozenset({0})), scenario)
+
+
+def test_what_does_not_fit_into_memory_is_learnt_from(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each batch of more than two shots runs out of memory, so a few of them have to; then none is that large."""
+    plan = Plan("crowded", tmp_path / "calls", batch_tokens=16)
+
+    async def scenario(engine: LocalEngine) -> None:
+        (replica,) = engine._replicas.values()
+        while replica.budget > 2:
+            answers = await asyncio.gather(*(engine.look(SHOT) for _ in range(20)))
+            assert all(isinstance(answer, ShotReading) for answer in answers)
+        caplog.clear()
+        await asyncio.gather(*(engine.look(SHOT) for _ in range(20)))
+        assert engine.status is Status.HEALTHY
+        assert "did not fit" not in caplog.text
+
+    run(settings, monkeypatch, plan, scenario)
 
 
 def test_an_engine_that_hangs_while_it_is_started_again_is_given_up(

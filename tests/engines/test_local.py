@@ -231,6 +231,15 @@ def test_a_model_that_gives_no_numbers_is_not_served(settings: Settings, tmp_pat
         worker._load(settings.model_copy(update={"model": model}), rank=0)
 
 
+@pytest.mark.parametrize(("least", "warned"), [(0.1, False), (1.0, True)])
+def test_a_model_that_gives_few_numbers_is_warned_of(
+    settings: Settings, caplog: pytest.LogCaptureFixture, least: float, *, warned: bool
+) -> None:
+    processing = settings.processing.model_copy(update={"least_mass": least})
+    worker._load(settings.model_copy(update={"processing": processing}), rank=0)
+    assert ("processing.least_mass" in caplog.text) is warned
+
+
 def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -> None:
     class NoMemory(NeverLost):
         async def wait_turn(self) -> None:
@@ -243,8 +252,8 @@ def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -
         engine = LocalEngine(settings)
         answer = engine._queue.put(SHOT, 1)
         for waiting in (1, 0):
-            with pytest.raises(EngineLost, match="ended"):
-                await engine._serve_until_lost(NoMemory(), 10)  # type: ignore[arg-type]
+            with pytest.raises(EngineLost, match="ended: MemoryError"):
+                await engine._serve_until_lost(NoMemory())  # type: ignore[arg-type]
             assert engine.queue_depth == waiting
         with pytest.raises(EngineLost, match="twice"):
             await answer
@@ -255,6 +264,8 @@ def test_no_shot_is_forgotten_when_a_batch_can_not_be_sent(settings: Settings) -
 def test_only_the_batch_that_was_under_way_is_suspected(settings: Settings) -> None:
     class DiesWithTwo(NeverLost):
         """Takes two batches at once, as a GPU does that has most of one behind it."""
+
+        budget = 8
 
         def __init__(self) -> None:
             self._has_both = asyncio.Event()
@@ -271,8 +282,8 @@ def test_only_the_batch_that_was_under_way_is_suspected(settings: Settings) -> N
     async def scenario() -> None:
         engine = LocalEngine(settings)
         answers = [engine._queue.put(SHOT, 4) for _ in range(3)]
-        with pytest.raises(EngineLost, match="ended"):
-            await engine._serve_until_lost(DiesWithTwo(), 8)  # type: ignore[arg-type]
+        with pytest.raises(EngineLost, match="ended: it died"):
+            await engine._serve_until_lost(DiesWithTwo())  # type: ignore[arg-type]
         assert [pending.suspect for pending in engine._queue._waiting] == [True, True, False]
         assert not any(answer.done() for answer in answers)
         engine._queue.fail_all(EngineLost("enough"))
@@ -298,8 +309,8 @@ def test_shots_of_a_lost_engine_do_not_go_back_to_it(settings: Settings) -> None
     async def scenario() -> None:
         engine = LocalEngine(settings)
         answer = engine._queue.put(SHOT, 1)
-        with pytest.raises(EngineLost, match="ended"):
-            await engine._serve_until_lost(Dying(), 10)  # type: ignore[arg-type]
+        with pytest.raises(EngineLost, match="ended: it died"):
+            await engine._serve_until_lost(Dying())  # type: ignore[arg-type]
         assert handed == [1]
         assert engine.queue_depth == 1
         assert not answer.done()

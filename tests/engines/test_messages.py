@@ -32,7 +32,7 @@ def picture(number: int, height: int = 336, width: int = 588) -> np.ndarray[tupl
 
 def test_what_is_sent_arrives_in_order(pipe: tuple[Connection, Connection]) -> None:
     ours, theirs = pipe
-    works = [Work(n, (ShotPictures((picture(n), picture(n + 1, 28, 28))),) * n) for n in range(1, 5)]
+    works = [Work(n, (ShotPictures((picture(n), picture(n + 1, 28, 28))),) * n, 8 * n) for n in range(1, 5)]
     sent: list[object] = [works[0], None, works[1], ("a", 1), works[2], works[3]]
 
     def send_all() -> None:
@@ -61,7 +61,7 @@ def test_arrays_that_do_not_lie_in_one_piece(pipe: tuple[Connection, Connection]
 
 def test_pictures_are_not_copied_on_their_way_out(pipe: tuple[Connection, Connection]) -> None:
     """Copies are made while nothing else of the process may run."""
-    work = Work(1, (ShotPictures(tuple(picture(n) for n in range(16))),))
+    work = Work(1, (ShotPictures(tuple(picture(n) for n in range(16))),), 64)
     assert len(pickle.dumps(work)) > 8 * MIB
 
     def forget_all() -> None:

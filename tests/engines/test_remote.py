@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from engines.base import ShotPictures, ShotReading, Status
 from engines.choice import make_engine
 from engines.endpoint import KEY_VARIABLE, Endpoint
+from engines.line import Line
 from engines.pixels import fit_shot
 from engines.remote import RemoteEngine
 from model_loader import find_picture_spec
@@ -620,6 +621,62 @@ def test_an_endpoint_that_begins_with_nonsense_is_asked_again(settings: Settings
         await engine.close()
 
     asyncio.run(play())
+
+
+def test_an_unforeseen_error_is_not_the_end_of_an_endpoint(
+    settings: Settings, server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exact = Line._until_doubt
+    go_wrong = asyncio.Event()
+
+    async def until_wrong(line: Line) -> None:
+        if go_wrong.is_set():
+            await exact(line)
+        else:
+            await go_wrong.wait()
+            raise ZeroDivisionError
+
+    async def scenario(engine: RemoteEngine) -> None:
+        came = len(caplog.records)
+        go_wrong.set()
+        await until(lambda: "unexpected error" in caplog.text and len(caplog.records) > came)
+        await until(lambda: engine.status is Status.HEALTHY)
+        assert_good(await engine.look(SMALL), SMALL, settings)
+
+    monkeypatch.setattr(Line, "_until_doubt", until_wrong)
+    run(remote(settings, server.url), scenario)
+
+
+def test_an_endpoint_that_fails_every_shot_is_doubted(
+    settings: Settings, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(engine: RemoteEngine) -> None:
+        server.fault = lambda _: JSONResponse({"choices": [{"logprobs": None}]})
+        for number in range(3):
+            with pytest.raises(ShotFailed):
+                await engine.look(ShotPictures((scene(number, 56, 56),)))
+        await until(lambda: engine.status is Status.DEGRADED)
+        server.fault = lambda _: None
+        await until(lambda: engine.status is Status.HEALTHY)
+
+    run(remote(settings, server.url), scenario)
+    assert "it serves the model but does not answer" in caplog.text
+
+
+def test_an_endpoint_whose_numbers_are_few_is_warned_of(
+    settings: Settings, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.told = set()
+
+    async def scenario(engine: RemoteEngine) -> None:
+        """Nothing to do: the warning comes at the start."""
+
+    run(remote(settings, server.url), scenario)
+    assert "processing.least_mass" in caplog.text
+    caplog.clear()
+    server.told = None
+    run(remote(settings, server.url), scenario)
+    assert "processing.least_mass" not in caplog.text
 
 
 def test_an_endpoint_that_comes_later_is_waited_for(settings: Settings) -> None:

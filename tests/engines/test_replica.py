@@ -60,7 +60,7 @@ def test_an_answer_in_the_moment_of_the_loss_keeps_no_lane_alive(settings: Setti
 
         replica.watch = watch  # type: ignore[method-assign]
         answer = engine._queue.put(SHOT, 1)
-        serving = asyncio.create_task(engine._serve_until_lost(replica, 10))
+        serving = asyncio.create_task(engine._serve_until_lost(replica))
         assert replica._theirs is not None
         await asyncio.to_thread(receive, replica._theirs)
         await asyncio.sleep(0.05)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from engines.base import ShotPictures, ShotReading
 from engines.stations import Answer, Job, pass_through
+from qwen_shots.errors import OutOfMemory
 from tests.scripts.processes import wait_for
 
 READING = ShotReading("", {})
@@ -67,6 +69,25 @@ def test_a_batch_that_could_not_be_prepared_is_halved_in_its_turn() -> None:
     stations = Recording(broken="batch of 4")
     assert go(stations, [2, 4, 3]) == [2, 4, 3]
     assert stations.ran == ["batch of 2", "batch of 2", "batch of 2", "batch of 3"]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_reported_once() -> None:
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    crowded: list[int] = []
+    stations = Recording()
+
+    def meet() -> None:
+        if stations.ran[-1] in ("batch of 4", "batch of 1"):
+            raise OutOfMemoryError
+
+    stations.meet = meet
+    answers: list[Answer] = []
+    jobs = [Job([SHOT] * size, None, answers.extend, crowded=partial(crowded.append, size)) for size in (4, 1, 2)]
+    pass_through(stations, jobs)
+    assert crowded == [4], "one shot alone says nothing of the others"
+    assert [isinstance(answer, OutOfMemory) for answer in answers] == [False] * 4 + [True] + [False] * 2
 
 
 def test_more_is_asked_for_when_the_device_says_so() -> None:

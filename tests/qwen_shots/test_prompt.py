@@ -86,3 +86,20 @@ def test_the_instruction_is_one_text_whatever_the_pictures() -> None:
     ends = {rendered(AWKWARD, pictures).partition("Picture 1: ")[0] for pictures in (1, 2, 3)}
     assert len(ends) == 1
     assert prompt.instruction(AWKWARD) in ends.pop()
+
+
+@pytest.mark.parametrize(
+    ("written", "caption"),
+    [
+        (" A man walks  in the snow.", "A man walks in the snow."),
+        (" A man in the snow.\nPicture 1, suspense: 0.7", "A man in the snow."),
+        ("\n\n A man.\r\nCaption: A dog.", "A man."),
+        ("A man.\u2028Another", "A man."),
+        ("A man \N{REPLACEMENT CHARACTER}", "A man"),
+        ("A man \N{REPLACEMENT CHARACTER}\nMore", "A man"),
+        ("", ""),
+        (" \n ", ""),
+    ],
+)
+def test_a_line_break_ends_the_caption(written: str, caption: str) -> None:
+    assert prompt.caption_of(written) == caption

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_shots.errors import NotANumber, ShotFailed
-from qwen_shots.scoring import read_score, read_scores
+from qwen_shots.scoring import Reading, check_mass, read_score, read_scores
 
 UNSURE = [0.1] * 10
 
@@ -119,3 +119,19 @@ def test_nan_and_infinity_are_refused_wherever_they_stand(bad: float, place: int
 def test_without_any_chance_there_is_no_score(whole: list[float], digits: list[float]) -> None:
     with pytest.raises(ShotFailed, match="no probability"):
         read_score(whole, digits)
+
+
+def with_mass(*masses: float) -> list[Reading]:
+    return [Reading(value=0.5, spread=0.1, mass=mass, mode=0.5) for mass in masses]
+
+
+@pytest.mark.parametrize("masses", [(0.1,), (0.0, 0.1, 0.2), (0.29, 0.02, 0.0)])
+def test_enough_of_the_probability_is_on_numbers(masses: tuple[float, ...]) -> None:
+    check_mass({"suspense": with_mass(1.0), "motion": with_mass(*masses)}, 0.1)
+
+
+@pytest.mark.parametrize("masses", [(2.4e-6,), (0.0999,), (0.0, 0.1, 0.19)])
+def test_too_little_of_the_probability_is_on_numbers(masses: tuple[float, ...]) -> None:
+    with pytest.raises(NotANumber, match=r"for motion on numbers, at least 0\.1 is required \(processing\.least_mass"):
+        check_mass({"suspense": with_mass(1.0), "motion": with_mass(*masses)}, 0.1)
+    check_mass({"motion": with_mass(*masses)}, 0)
