@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from qwen_shots.client.thumbnails import Thumbnail
+if TYPE_CHECKING:
+    from qwen_shots.client.thumbnails import Thumbnail
 
 # Fast cutting in trailers and fights goes down to about this; a shorter change is a flash or a blow.
 MIN_SECONDS = 0.5

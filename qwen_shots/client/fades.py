@@ -10,9 +10,10 @@ import numpy as np
 from qwen_shots.client.borders import MIN_SECONDS, ROUNDING, Border
 from qwen_shots.client.thumbnails import COLOURS_HEIGHT, COLOURS_WIDTH, Thumbnail
 
-# Luma, 0..255, of a thumbnail's pixels: no pixel of a black picture is brighter, and none of a white one darker. The
-# letters of a title card are brighter, and so is a night scene in which anything can be seen.
-BLACK, WHITE = 20, 232
+# Luma, 0..255, of a thumbnail's pixels: no pixel of a black picture is brighter (16 is black that was taken for full
+# range), none of a white one darker, and all are alike. So a night scene in which anything can be seen is not black.
+BLACK, WHITE = 32, 224
+ALIKE = 6
 # By how much a pixel changes at most where a fade reaches the plain picture; in a cut or a flash it changes by more.
 STEP = 64
 
@@ -70,9 +71,8 @@ def _step(one: Thumbnail, other: Thumbnail) -> int:
 
 
 def is_plain(picture: Thumbnail) -> bool:
-    """Whether it is black, or white but for its bars."""
-    luma = picture.colours[..., 0]
-    if luma.max() <= BLACK:
-        return True
+    """Whether it is all black or all white but for its bars."""
     rows, columns = picture.active.slices(COLOURS_HEIGHT, COLOURS_WIDTH)
-    return bool(luma[rows, columns].min() >= WHITE)
+    luma = picture.colours[rows, columns, 0]
+    darkest, brightest = luma.min(), luma.max()
+    return bool(brightest - darkest <= ALIKE and (brightest <= BLACK or darkest >= WHITE))

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen_shots.client.borders import MIN_SECONDS, Border
-from qwen_shots.client.thumbnails import Thumbnail
 
 if TYPE_CHECKING:
     from scenedetect import FrameTimecode, SceneDetector
+
+    from qwen_shots.client.thumbnails import Thumbnail
 
 NAMES = ("adaptive", "content", "hash", "histogram")
 

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qwen_shots.client import scenedetect_cuts
 from qwen_shots.client.borders import MIN_SECONDS, Border, Detector
-from qwen_shots.client.cuts import StructureDetector
-from qwen_shots.client.dissolves import DissolveDetector
-from qwen_shots.client.fades import FadeDetector
 from qwen_shots.client.film import frames
-from qwen_shots.client.scenedetect_cuts import SceneDetectDetector
-from qwen_shots.client.thumbnails import Thumbnail, Thumbnails
+
+if TYPE_CHECKING:
+    from qwen_shots.client.thumbnails import Thumbnail
 
 DETECTORS = ("structure", *scenedetect_cuts.NAMES, "transnet")
 DEFAULT_DETECTOR = "structure"
@@ -95,7 +93,9 @@ def find_borders(
         FilmError: the file is no film, or cut short.
         InvalidInput: the detector is not installed.
     """
-    thumbnails, borders, end, count = Thumbnails(), _detector(detector), 0.0, 0
+    from qwen_shots.client.thumbnails import Thumbnails  # OpenCV takes long to import
+
+    thumbnails, borders, end, count = Thumbnails(), make_detector(detector), 0.0, 0
     for count, frame in enumerate(frames(path), start=1):
         if count == 1:
             yield Border(0, frame.start)
@@ -107,10 +107,20 @@ def find_borders(
     yield Border(count, end)
 
 
-def _detector(name: str) -> Detector:
+def make_detector(name: str) -> Detector:
+    """One of DETECTORS, for one film.
+
+    Raises:
+        InvalidInput: it is not installed.
+    """
+    from qwen_shots.client.cuts import StructureDetector
+    from qwen_shots.client.dissolves import DissolveDetector
+    from qwen_shots.client.fades import FadeDetector
+
     if name == "transnet":
-        return Joined(_detector(DEFAULT_DETECTOR), DissolveDetector())
-    return Joined(StructureDetector() if name == "structure" else SceneDetectDetector(name), FadeDetector())
+        return Joined(make_detector(DEFAULT_DETECTOR), DissolveDetector())
+    cuts = StructureDetector() if name == "structure" else scenedetect_cuts.SceneDetectDetector(name)
+    return Joined(cuts, FadeDetector())
 
 
 class Joined:
