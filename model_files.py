@@ -72,7 +72,7 @@ def find_files(name: str) -> Path:
 
 def how_to_fetch(name: str) -> str:
     """The way to a hub model, with and without internet on this machine."""
-    return f"Run ./setup.sh to fetch it (it resumes). {by_hand(name)}"
+    return f"Run ./setup.sh to fetch it (it keeps what is whole). {by_hand(name)}"
 
 
 def by_hand(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Fetch a model from the Hugging Face hub: with a progress bar, and from where the last try stopped.
+"""Fetch a model from the Hugging Face hub: with a progress bar, and without the files that are there already.
 
-huggingface_hub takes a cut connection up again, but starts a file of several GB anew when the process was ended. So
-the weight files are fetched here with its own `http_get` into its own cache, and the rest is left to it.
+huggingface_hub does it, with its locks, its progress and its retries. What it does not say is said here: whether there
+is room, and what to do when a download fails.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def download(name: str) -> Path:
     except Exception as error:  # the hub's library lets its transport's errors through, whatever that is today
         raise CannotLoad(
             f"the model {name} could not be fetched from {constants.ENDPOINT}: {_reason(name, error)} "
-            f"What was fetched is kept: ./setup.sh goes on from there. {by_hand(name)}"
+            f"Files that are whole are kept: ./setup.sh fetches the others. {by_hand(name)}"
         ) from error
     return find_files(name)
 
@@ -88,68 +88,26 @@ def _fetch(name: str) -> None:
     from huggingface_hub.file_download import repo_folder_name
 
     model = HfApi().model_info(name, files_metadata=True)
-    weights = {
-        file.rfilename: file.lfs
-        for file in model.siblings or ()
-        if file.lfs and file.rfilename.endswith(".safetensors") and "/" not in file.rfilename
-    }
+    weights = [file.lfs for file in model.siblings or () if file.lfs and file.rfilename.endswith(".safetensors")]
     blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    _check_room(blobs, list(weights.values()))
+    _check_room(blobs, weights)
     # Before gigabytes of weights that could not be used.
     check_served(name, Path(hf_hub_download(name, "config.json", revision=model.sha)).parent)
-    for filename, file in weights.items():
-        _fetch_file(name, model.sha, filename, file, blobs)
     snapshot_download(name, allow_patterns=WANTED_FILES)
 
 
-def _part(blobs: Path, file: BlobLfsInfo) -> Path:
-    """What is there of a file so far. The hub's own tools know this ending and clear it away."""
-    return blobs / f"{file.sha256}.incomplete"
-
-
 def _check_room(blobs: Path, files: list[BlobLfsInfo]) -> None:
+    """See that the files that are not whole yet have room; one that was cut off is removed, to be fetched again."""
     needed = 0
     for file in files:
-        done = [path.stat().st_size for path in (blobs / file.sha256, _part(blobs, file)) if path.exists()]
-        needed += max(0, file.size - max(done, default=0))
+        blob = blobs / file.sha256
+        if not blob.exists() or blob.stat().st_size != file.size:
+            blob.unlink(missing_ok=True)
+            needed += file.size
     free = shutil.disk_usage(blobs).free
     if needed > free:
         raise DiskFull(errno.ENOSPC, f"it needs {needed / GB:.1f} GB more, and {free / GB:.1f} GB are free")
-
-
-def _fetch_file(name: str, revision: str | None, filename: str, file: BlobLfsInfo, blobs: Path) -> None:
-    """Fetch one file into the cache under its hash, which is where huggingface_hub looks for it."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined] # no __all__ there
-
-    whole, part = blobs / file.sha256, _part(blobs, file)
-    with WeakFileLock(blobs / f"{file.sha256}.lock"):
-        if whole.exists() and whole.stat().st_size == file.size:
-            return
-        whole.unlink(missing_ok=True)
-        with part.open("ab") as out:
-            http_get(
-                hf_hub_url(name, filename, revision=revision),
-                out,
-                resume_size=out.tell(),
-                headers=build_hf_headers(),
-                expected_size=file.size,
-                displayed_filename=filename,
-            )
-        _check_hash(part, file.sha256)
-        part.rename(whole)
-
-
-def _check_hash(part: Path, expected: str) -> None:
-    from huggingface_hub.utils.sha import sha_fileobj
-
-    with part.open("rb") as done:
-        same = sha_fileobj(done).hex() == expected
-    if not same:
-        part.unlink()
-        raise CannotLoad("a file came broken and was thrown away.")
 
 
 def _reason(name: str, error: Exception) -> str:

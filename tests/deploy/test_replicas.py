@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 SECONDS_A_SHOT = 0.1
 MakeEngine = Callable[[Settings], FixedCostEngine]
 ENGINE = partial(FixedCostEngine, seconds=SECONDS_A_SHOT)
-# Long enough that the way to four replicas, 36 ms of a core a shot, leaves room on two cores that do other work too.
+# So long that the engines are what is waited for, and not the way to them.
 SLOW_ENGINE = partial(FixedCostEngine, seconds=0.25)
 
 
@@ -33,25 +34,16 @@ def start(url: str, settings: Settings, replicas: int, engine: MakeEngine = ENGI
     cluster.deploy(url, cluster.changed(settings, cluster=bounds, server=server), engine)
 
 
-def rate(url: str, replicas: int) -> float:
-    """Shots a second, with every replica busy from the first to the last shot."""
-    asyncio.run(cluster.send(url, 20, 20))
-    began = time.perf_counter()
-    answers = asyncio.run(cluster.send(url, 80 * replicas, 24 * replicas))
-    seconds = time.perf_counter() - began
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_replicas_share_the_work(cluster_url: str, settings: Settings, replicas: int) -> None:
+    start(cluster_url, settings, replicas, SLOW_ENGINE)
+    answers = asyncio.run(cluster.send(cluster_url, 40 * replicas, 24 * replicas))
     assert {answer.status_code for answer in answers} == {200}
-    assert len(cluster.pids(answers)) == replicas
-    return len(answers) / seconds
-
-
-def test_replicas_share_the_work(cluster_url: str, settings: Settings) -> None:
-    rates = {}
-    for replicas in (1, 2, 4):
-        start(cluster_url, settings, replicas, SLOW_ENGINE)
-        rates[replicas] = rate(cluster_url, replicas)
-    print({replicas: f"{found:.1f} shots/s, {found / rates[1]:.2f} times" for replicas, found in rates.items()})
-    assert rates[2] >= 1.9 * rates[1]
-    assert rates[4] >= 3.6 * rates[1]
+    shares = Counter(map(cluster.pid, answers))
+    assert len(shares) == replicas
+    assert min(shares.values()) >= 20, (
+        shares
+    )  # half of an even share
 
 
 def test_a_killed_replica_loses_no_shot(cluster_url: str, settings: Settings) -> None:
