@@ -41,9 +41,7 @@ def test_replicas_share_the_work(cluster_url: str, settings: Settings, replicas:
     assert {answer.status_code for answer in answers} == {200}
     shares = Counter(map(cluster.pid, answers))
     assert len(shares) == replicas
-    assert min(shares.values()) >= 20, (
-        shares
-    )  # half of an even share
+    assert min(shares.values()) >= 20, shares  # half of an even share
 
 
 def test_a_killed_replica_loses_no_shot(cluster_url: str, settings: Settings) -> None:
