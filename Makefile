@@ -13,7 +13,7 @@ RAY_STAMP := .venv-deploy/.installed
 SHELL_SCRIPTS := $(wildcard *.sh scripts/*.sh) .ci/run
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-client stress soak acceptance readme lint audit lock
+.PHONY: help demo setup test test-deploy test-vllm check-model bench bench-http bench-prepare bench-gpus bench-fleet bench-cuts bench-client stress soak acceptance readme lint audit lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -67,6 +67,9 @@ bench-prepare: $(STAMP) ## measure what five frames cost the CPU before the mode
 
 bench-http: $(STAMP) ## measure the whole server; ARGS="--shots 1000 --model FOLDER", ARGS="--fixed-cost 1"
 	@$(BIN)/python -m benchmarks.http $(ARGS)
+
+bench-cuts: $(STAMP) ## how well each detector finds cuts that are known; ARGS="--only bars"
+	@$(BIN)/python -m benchmarks.cuts $(ARGS)
 
 bench-client: $(STAMP) ## measure the film client beside the naive way; ARGS="--hours 2"
 	@$(BIN)/python -m benchmarks.client $(ARGS)
