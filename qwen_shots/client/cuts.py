@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -170,6 +169,8 @@ def is_same(before: Sequence[Thumbnail], after: Sequence[Thumbnail], limit: floa
 
 def _structure(luma: NDArray[np.uint8]) -> Structure:
     """A small picture without its local mean and contrast; 0 where it is flat."""
+    import cv2
+
     small = cv2.resize(luma, (STRUCTURE_WIDTH, STRUCTURE_HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32)
     mean = cv2.blur(small, (LOCAL, LOCAL))
     variance = np.maximum(cv2.blur(small * small, (LOCAL, LOCAL)) - mean * mean, 0)

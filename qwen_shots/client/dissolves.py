@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,6 +64,8 @@ class DissolveDetector:
 
     def look(self, picture: Thumbnail) -> Iterator[Border]:
         """Take in the next picture; the network is asked once in STEP pictures."""
+        import cv2
+
         small = cv2.resize(picture.picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)[..., ::-1]
         self._inputs += [small] * (1 if self._inputs else 1 + MARGIN)
         self._pictures.append(picture)

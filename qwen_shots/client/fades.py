@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
 from qwen_shots.client.borders import MIN_SECONDS, ROUNDING, Border
@@ -67,6 +66,8 @@ class FadeDetector:
 
 
 def _step(one: Thumbnail, other: Thumbnail) -> int:
+    import cv2
+
     return int(cv2.absdiff(one.luma, other.luma).max())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,6 +60,8 @@ def to_sdr(rgb: NDArray[np.uint16], primaries: int, transfer: int) -> NDArray[np
     Returns:
         (height, width, 3), full range, 8 bits.
     """
+    import cv2
+
     light: NDArray[Any] = _light_of_codes(transfer)[rgb]
     if transfer == HLG:
         light = light * hlg_gain(cv2.transform(light, _to_luminance(primaries)))[..., None]

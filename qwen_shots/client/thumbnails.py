@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +52,8 @@ class Thumbnails:
 
     def make(self, frame: FilmFrame) -> Thumbnail:
         """The thumbnail of the film's next picture."""
+        import cv2
+
         if self._size is None:
             width, height = size_shown(frame)
             shrink = min(1.0, LONG_SIDE / max(width, height))
