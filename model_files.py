@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -22,8 +21,7 @@ HERE = Path(__file__).parent
 WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.json"]
 
 INDEX = "model.safetensors.index.json"
-READ_BYTES = 2**26
-HASHED_BYTES = 2**20
+READ_BYTES = 2**20
 HASHED_AT_ONCE = 4
 HASH_NAME = re.compile("[0-9a-f]{64}")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -132,11 +130,11 @@ def read_ahead(folder: Path) -> threading.Thread:
     """
 
     def read() -> None:
-        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        buffer = bytearray(READ_BYTES)
+        with contextlib.suppress(OSError):
             for file in weight_files(folder):
-                with file.open("rb") as source:
-                    # Into the system's cache and no further: what is there already costs nothing.
-                    while os.sendfile(nowhere.fileno(), source.fileno(), None, READ_BYTES):
+                with file.open("rb", buffering=0) as source:
+                    while source.readinto(buffer):
                         pass
 
     thread = threading.Thread(target=read, name="read-ahead", daemon=True)
@@ -163,7 +161,7 @@ def _hash_file(file: Path) -> str:
         return name
     digest = hashlib.sha256()
     with file.open("rb") as opened:
-        while part := opened.read(HASHED_BYTES):
+        while part := opened.read(READ_BYTES):
             digest.update(part)
     return digest.hexdigest()
 
