@@ -52,7 +52,7 @@ def deploy(url: str, settings: Settings, make_engine: Any) -> None:
     serve.delete(NAME)
     serve.run(build(settings, make_engine), name=NAME, route_prefix="/")
     deadline = time.monotonic() + START_SECONDS
-    while httpx.get(f"{url}/health").status_code != 200:
+    while httpx.get(f"{url}/health", timeout=START_SECONDS).status_code != 200:
         assert time.monotonic() < deadline, "the server did not become healthy"
         time.sleep(0.1)
 
