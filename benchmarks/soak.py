@@ -1,5 +1,7 @@
 """Steady traffic for a long time: `make soak`. Memory, threads and open files of the server and its engines stay flat.
 
+Pictures, shots and batches change their sizes: memory that stays flat with one size of picture may grow with many.
+
 Settings come from `config.yaml` and variables as for the server itself, so that it runs on a GPU machine too
 (`QWEN_SERVER__MODEL__NAME=... python -m benchmarks.soak`); without them it takes the bundled checkpoint on the CPU.
 """
@@ -15,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -23,7 +26,7 @@ from benchmarks.stress.bars import Bar, at_most, growth_percent, none_of, percen
 from benchmarks.stress.kinds import KINDS
 from benchmarks.stress.raw import Answer, exchange, post_json
 from benchmarks.stress.target import MIB, Target, target
-from tests.helpers import shot
+from tests.helpers import encode, scene, shot
 
 SAMPLE_SECONDS = 5.0
 WARM_UP_SHARE = 0.2
@@ -34,6 +37,10 @@ MAY_GROW_PERCENT = 5.0
 LEAVE_SHARE = 0.02
 MALFORMED_SHARE = 0.1
 BATCH_SHARE = 0.2
+SHOTS, BATCHES = 40, 10
+LEAST_HEIGHT, MOST_HEIGHT = 72, 1080
+MOST_FRAMES = 10
+MOST_SHOTS = 10  # processing.max_batch_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +65,45 @@ def sample(server: Target) -> Mapping[str, Sample]:
     }
 
 
-async def traffic(server: Target, seconds: float, clients: int, pause: float) -> tuple[list[Answer], list[Answer]]:
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Good ones, made once: what the clients cost would be taken from the server."""
+
+    shots: Sequence[bytes]
+    batches: Sequence[bytes]
+
+
+def make_requests(chance: random.Random) -> Requests:
+    """Shots of all numbers of frames and sizes of picture, alone and in batches."""
+    shots = [any_shot(chance, number) for number in range(SHOTS)]
+    batches = [chance.sample(shots, chance.randint(2, MOST_SHOTS)) for _ in range(BATCHES)]
+    return Requests(
+        [post_json("/analyze", each) for each in shots],
+        [post_json("/analyze_batch", {"shots": each}) for each in batches],
+    )
+
+
+def any_shot(chance: random.Random, number: int) -> dict[str, Any]:
+    """A good shot; its frames have one size, as those of a film have."""
+    height = chance.randint(LEAST_HEIGHT, MOST_HEIGHT)
+    frames = [scene(number + frame, height, height * 16 // 9) for frame in range(chance.randint(1, MOST_FRAMES))]
+    return shot(number, images=[encode(frame) for frame in frames])
+
+
+async def traffic(
+    server: Target, requests: Requests, seconds: float, clients: int, pause: float
+) -> tuple[list[Answer], list[Answer]]:
     """Good and malformed requests, batches, and clients that leave; the answers to the good and to the bad ones."""
     good: list[Answer] = []
     bad: list[Answer] = []
     chance = random.Random(1)
-    # Bodies are made once: what the clients cost would be taken from the server.
-    shots = [post_json("/analyze", shot(number)) for number in range(20)]
-    batches = [post_json("/analyze_batch", {"shots": [shot(n) for n in range(3)]}) for _ in range(5)]
     end = time.monotonic() + seconds
 
     async def client() -> None:
         while time.monotonic() < end:
             dice = chance.random()
             if dice < LEAVE_SHARE:
-                asking = asyncio.create_task(exchange(server.port, chance.choice(shots)))
+                asking = asyncio.create_task(exchange(server.port, chance.choice(requests.shots)))
                 await asyncio.sleep(0.01)
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
@@ -80,7 +111,7 @@ async def traffic(server: Target, seconds: float, clients: int, pause: float) ->
                 kind = chance.choice(list(KINDS))
                 bad.append(await exchange(server.port, KINDS[kind](chance), end="early" in kind))
             else:
-                request = chance.choice(batches if chance.random() < BATCH_SHARE else shots)
+                request = chance.choice(requests.batches if chance.random() < BATCH_SHARE else requests.shots)
                 good.append(await exchange(server.port, request))
             await asyncio.sleep(pause * chance.random() * 2)
 
@@ -114,9 +145,14 @@ def judge(samples: Sequence[Mapping[str, Sample]]) -> list[Bar]:
 async def run(server: Target, seconds: float, clients: int, pause: float) -> list[Bar]:
     """Warm up, then play and watch."""
     warm_up = min(WARM_UP_MOST_SECONDS, seconds * WARM_UP_SHARE)
-    await traffic(server, min(warm_up, CROWD_SECONDS), CROWD, 0)
-    await traffic(server, warm_up, clients, pause)
-    (good, bad), samples = await asyncio.gather(traffic(server, seconds, clients, pause), watch(server, seconds))
+    # Small shots, which a crowd need not wait long for.
+    small = [post_json("/analyze", shot(number)) for number in range(CROWD)]
+    await traffic(server, Requests(small, small), min(warm_up, CROWD_SECONDS), CROWD, 0)
+    requests = make_requests(random.Random(1))
+    await traffic(server, requests, warm_up, clients, pause)
+    (good, bad), samples = await asyncio.gather(
+        traffic(server, requests, seconds, clients, pause), watch(server, seconds)
+    )
     wrong = [answer.status for answer in good if answer.status != 200]
     name = f"{len(good)} good requests, 99th percentile {percentile([each.seconds for each in good], 99):.2f} s"
     return [
