@@ -1,8 +1,9 @@
-"""What all processes of the server need: an end with their parent, a name, and how many cores they may use."""
+"""What all processes of the server need: an end with their parent, a name, how many cores they may use, and so on."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import multiprocessing
 import os
@@ -63,6 +64,16 @@ def allow_many_files() -> None:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
                 return
+
+
+def return_freed_memory() -> None:
+    """Return the memory that the C library's allocator has free to the system. Does nothing without glibc.
+
+    glibc keeps freed blocks in its heap, up to 32 MiB each, unless they lie at the heap's end. Blocks of changing sizes
+    leave gaps there that the next ones don't fit into, so that the heap grows though no more of it is in use.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # glibc alone has the function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def usable_cores() -> int:

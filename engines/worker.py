@@ -24,7 +24,7 @@ from engines.stations import Answer, Job, Stations, pass_through
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from logs import log_to_terminal
 from model_loader import PictureSpec, Plan
-from processes import end_with_parent, name_process
+from processes import end_with_parent, name_process, return_freed_memory
 from qwen_shots.errors import CannotLoad, NotANumber
 from qwen_shots.fusion import KEY_FRAMES
 from qwen_shots.scoring import check_mass
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 # Tokens in one batch, of pictures, instruction and questions: a shot of thumbnails or one with many attributes costs
 # memory by its words. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair.
 CPU_BATCH_TOKENS = 6_144
+
+# After every batch it would cost 3 % of the time (benchmarks/LOG.md): memory that was returned has to be zeroed again.
+TRIM_SECONDS = 5.0
 
 # They reach the whole process group, but the server decides when its engines end.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -145,6 +148,20 @@ class _Timed:
         return longest
 
 
+class _Trimmer:
+    """Returns the memory that batches have left free in the heap to the system, every few seconds at most."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic()
+
+    def trim(self) -> None:
+        """Call it after each batch."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + TRIM_SECONDS
+            return_freed_memory()
+
+
 def _gpu_bytes() -> int:
     """GPU memory that torch holds in this process, on all of its GPUs; asks no driver, which may be stuck."""
     import torch
@@ -185,17 +202,25 @@ def main(pipe: Connection, settings: Settings, rank: int, arena: ArenaReader | N
     timed = _Timed(stations)
     sender = _Sender(pipe, timed, _gpu_bytes if ready.info.device == "cuda" else None)
     threading.Thread(target=sender.beat_for_ever, name="beat", daemon=True).start()
-    pass_through(timed, _jobs(pipe, arena, timed, sender, early=ready.info.device == "cuda"))
+    pass_through(timed, _jobs(pipe, arena, timed, sender, on_gpu=ready.info.device == "cuda"))
 
 
-def _jobs(pipe: Connection, arena: ArenaReader | None, timed: _Timed, sender: _Sender, *, early: bool) -> Iterator[Job]:
-    """What the server sends, until it closes the pipe. On the CPU there is nothing to be early for."""
+def _jobs(
+    pipe: Connection, arena: ArenaReader | None, timed: _Timed, sender: _Sender, *, on_gpu: bool
+) -> Iterator[Job]:
+    """Yield what the server sends, until it closes the pipe.
+
+    On the CPU there is nothing to ask for early, and a batch's tensors lie in the heap.
+    """
+    trimmer = None if on_gpu else _Trimmer()
     while (work := _receive(pipe, arena)) is not None:
 
         def done(answers: Sequence[Answer], number: int = work.number) -> None:
             sender.send(Answers(number, tuple(answers), timed.take_longest()))
+            if trimmer:
+                trimmer.trim()
 
-        hungry = partial(sender.send, Hungry(work.number)) if early else None
+        hungry = partial(sender.send, Hungry(work.number)) if on_gpu else None
         yield Job(work.shots, hungry, done, crowded=partial(sender.send, Crowded(work.tokens)))
 
 
