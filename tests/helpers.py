@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import shutil
 import socket
@@ -56,6 +57,15 @@ def damaged(folder: Path, damage: Callable[[str, torch.Tensor], torch.Tensor]) -
     copy = Path(shutil.copytree(ROOT / BUNDLED, folder))
     for file in copy.glob("*.safetensors"):
         save_file({name: damage(name, weights) for name, weights in load_file(file).items()}, file, {"format": "pt"})
+    return copy
+
+
+def broken_model(folder: Path) -> Path:
+    """A copy of the bundled checkpoint in `folder` that is whole, of a served family, and can't be loaded."""
+    copy = Path(shutil.copytree(ROOT / BUNDLED, folder))
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = "seven"
+    (copy / "config.json").write_text(json.dumps(config))
     return copy
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import BUNDLED, PATIENCE_SECONDS, ROOT, free_port, server_environment
+from tests.helpers import BUNDLED, PATIENCE_SECONDS, ROOT, broken_model, free_port, server_environment
 from tests.hub import Hub, running_hub
 
 QUICK_SECONDS = 15.0  # of processor time, which other work on the machine hardly changes
@@ -107,9 +107,7 @@ def test_a_model_that_can_not_be_fetched(setup: Setup) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_a_model_that_does_not_work(setup: Setup, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(ROOT / BUNDLED, broken)
-    (broken / "config.json").write_text('{"model_type": "no such type"}')
+    broken = broken_model(tmp_path / "broken")
     assert_failed(setup(QWEN_SERVER__MODEL__NAME=str(broken)), "can't be loaded")
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from scripts import healthy
-from tests.helpers import AUTH, BUNDLED, ROOT, shot
+from tests.helpers import AUTH, BUNDLED, broken_model, shot
 from tests.scripts.conftest import Run
 from tests.scripts.processes import processes_in, wait_for
 
@@ -166,9 +166,7 @@ def test_a_model_that_was_not_fetched(run: Run, project: Path, tmp_path: Path, m
 
 
 def test_a_model_that_breaks_while_it_loads(run: Run, project: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken-model"
-    shutil.copytree(ROOT / BUNDLED, broken)
-    (broken / "config.json").write_text('{"model_type": "no such type"}')
+    broken = broken_model(tmp_path / "broken-model")
     assert_failed(run("start_server.sh", MODEL__NAME=str(broken)), "can't be loaded", project)
 
 
