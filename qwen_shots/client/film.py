@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen_shots.client.errors import FilmCutShort, FilmError, NotAFilm
-from qwen_shots.client.packets import HEADER_TELLS_LENGTH, LENGTH_TOLERANCE_SECONDS, PacketReader, fraction
+from qwen_shots.client.packets import (
+    HEADER_TELLS_LENGTH,
+    LENGTH_TOLERANCE_SECONDS,
+    PacketReader,
+    check_scrambled,
+    fraction,
+)
 from qwen_shots.client.tracks import picture_track, sound_tracks
 
 if TYPE_CHECKING:
@@ -164,6 +170,7 @@ def frames(path: Path) -> Iterator[FilmFrame]:
         FilmError: its times begin anew in the middle. Raised after the last picture before that.
     """
     with open_film(path) as film:
+        check_scrambled(film)
         reader = PacketReader(film)
         current: _Shown | None = None
         for following in _shown(film, reader):
@@ -183,6 +190,7 @@ def picture_times(path: Path) -> tuple[list[float], float]:
         FilmError: as `frames`.
     """
     with open_film(path) as film:
+        check_scrambled(film)
         reader = PacketReader(film)
         clock = _Clock(film)
         shown = [

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from qwen_shots.client.errors import FilmCutShort, FilmDamaged, FilmEncrypted, FilmError
+from qwen_shots.client.scrambling import scrambled_share
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -139,6 +140,24 @@ class PacketReader:
         if self._end < length - LENGTH_TOLERANCE_SECONDS:
             ends = f"ends after {float(self._end):.1f} s, and its header says {float(length):.1f} s"
             self.fail(FilmCutShort(f"{self._film.path.name} {ends}"))
+
+
+def check_scrambled(film: Film) -> None:
+    """Refuse a broadcast whose pictures were recorded as they were sent, scrambled.
+
+    Raises:
+        FilmEncrypted: more than MAX_DAMAGED_SHARE of the pictures is scrambled.
+    """
+    if film.container.format.name != "mpegts":
+        return
+    share = scrambled_share(film.path, film.video.id)
+    if share > MAX_DAMAGED_SHARE:
+        raise FilmEncrypted(
+            f"{film.path.name} is encrypted: about {share:.0%} of its pictures are scrambled and can't be decoded "
+            f"without a key, and at most {MAX_DAMAGED_SHARE:.0%} of a film may be"
+        )
+    if share:
+        log.warning("%s: about %s of the pictures are scrambled and left out", film.path.name, f"{share:.1%}")
 
 
 def fraction(value: Fraction | None) -> Fraction:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from qwen_shots.client.film import Film, open_film
 from qwen_shots.client.packets import PacketReader, fraction
+from qwen_shots.client.scrambling import scrambled_share
 from qwen_shots.client.shots import Span
 from qwen_shots.client.tracks import undecodable_sound
 
@@ -63,6 +64,8 @@ def sounds_of(path: Path, shots: Iterable[Span]) -> Iterator[Sound | None]:
                 "a sound track" if film.sound else "the sound",
                 ", ".join(passed_over),
             )
+        if film.container.format.name == "mpegts" and any(scrambled_share(path, track.id) for track in film.sound):
+            log.warning("%s: a part of the sound is scrambled and counts as silence", path.name)
         tape = _Tape(_mixed(_decoded(film), len(film.sound), film.origin) if film.sound else iter(()))
         for shot in shots:
             end = min(shot.end, shot.start + MAX_SECONDS)

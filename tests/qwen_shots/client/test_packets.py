@@ -15,6 +15,7 @@ from typing import Any
 import av
 import pytest
 
+from qwen_shots.client import scrambling
 from qwen_shots.client.describe import describe
 from qwen_shots.client.errors import FilmCutShort, FilmDamaged, FilmEncrypted, NotAFilm
 from qwen_shots.client.film import Film, frames, open_film, picture_times
@@ -167,6 +168,75 @@ def test_an_encrypted_film(tmp_path: Path, fragments: tuple[str, ...]) -> None:
     for read in (frames, lambda film: iter(picture_times(film)), lambda film: iter([describe(film, "")])):
         with pytest.raises(FilmEncrypted, match="encrypted"):
             next(iter(read(path)))
+
+
+@pytest.fixture(scope="module")
+def broadcast(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=4", "-f", "lavfi", "-i", "sine=440:d=4")
+    ids = ("-streamid", "0:256", "-streamid", "1:257")
+    ffmpeg(*source, *X264, "-g", 12, "-c:a", "mp2", *ids, path := tmp_path_factory.mktemp("broadcast") / "a.ts")
+    return path
+
+
+def scrambled(broadcast: Path, path: Path, track: int, *, first: float, last: float, spacing: int = 188) -> Path:
+    """Copy a transport stream with packets of a track scrambled, from one share of the file to another."""
+    rng = random.Random(0)
+    data = broadcast.read_bytes()
+    packets = [bytearray(data[at : at + 188]) for at in range(0, len(data), 188)]
+    for packet in packets[round(first * len(packets)) : round(last * len(packets))]:
+        if (packet[1] & 0x1F) << 8 | packet[2] == track and packet[3] & 0x10:
+            payload = 5 + packet[4] if packet[3] & 0x20 else 4
+            packet[3] |= 0x80
+            packet[payload:] = rng.randbytes(188 - payload)
+    before, after = (bytes(4), b"") if spacing == 192 else (b"", bytes(spacing - 188))
+    path.write_bytes(b"".join(before + packet + after for packet in packets))
+    return path
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.0, 1.0), (0.5, 1.0), (0.0, 0.5), (0.3, 0.6)])
+@pytest.mark.parametrize("spacing", [188, 192, 204])
+def test_a_scrambled_broadcast(broadcast: Path, tmp_path: Path, first: float, last: float, spacing: int) -> None:
+    path = scrambled(broadcast, tmp_path / "a.ts", 256, first=first, last=last, spacing=spacing)
+    for read in (frames, lambda film: iter(picture_times(film)), lambda film: iter([describe(film, "")])):
+        with pytest.raises(FilmEncrypted, match="encrypted"):
+            next(iter(read(path)))
+
+
+def test_a_long_scrambled_broadcast(broadcast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is judged by samples."""
+    monkeypatch.setattr(scrambling, "SAMPLE_BYTES", 8000)
+    monkeypatch.setattr(scrambling, "SAMPLES", 30)
+    path = scrambled(broadcast, tmp_path / "a.ts", 256, first=0.5, last=1)
+    assert path.stat().st_size > 30 * 8000
+    assert scrambling.scrambled_share(path, 256) == pytest.approx(0.5, abs=0.2)
+    assert scrambling.scrambled_share(broadcast, 256) == 0
+
+
+def test_a_broadcast_of_which_little_is_scrambled(
+    broadcast: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = scrambled(broadcast, tmp_path / "a.ts", 256, first=0.5, last=0.55)
+    assert len(list(frames(path))) > 0.8 * 96
+    assert "pictures are scrambled" in caplog.text
+
+
+def test_a_descrambled_broadcast(broadcast: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its packets are still marked as scrambled."""
+    data = bytearray(broadcast.read_bytes())
+    for at in range(0, len(data), 188):
+        data[at + 3] |= 0x80 * ((data[at + 1] & 0x1F) << 8 | data[at + 2] == 256)
+    (path := tmp_path / "a.ts").write_bytes(data)
+    assert len(list(frames(path))) == 96
+    assert not caplog.text
+
+
+def test_scrambled_sound(broadcast: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = scrambled(broadcast, tmp_path / "a.ts", 257, first=0.5, last=1)
+    (sound,) = sounds_of(path, [Shot(0, 4)])
+    assert sound is not None
+    assert len(sound) / SOUND_RATE == pytest.approx(2, abs=0.5)
+    assert "sound is scrambled" in caplog.text
+    assert len(list(frames(path))) == 96
 
 
 def damaged(path: Path, share: float) -> Path:
