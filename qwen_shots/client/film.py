@@ -186,6 +186,8 @@ def frames(path: Path) -> Iterator[FilmFrame]:
 def picture_times(path: Path) -> tuple[list[float], float]:
     """When each picture is shown, in order, and when the last one goes, as `frames` has it. Nothing is decoded.
 
+    Damaged pictures count too, for only decoding finds them.
+
     Raises:
         FilmError: as `frames`.
     """

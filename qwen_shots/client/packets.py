@@ -25,6 +25,9 @@ LENGTH_TOLERANCE_SECONDS = 1.0
 # A scratch or a lost packet spoils the pictures up to the next key frame; a film of which more is missing gives wrong
 # shots and scores.
 MAX_DAMAGED_SHARE = 0.1
+# Sound may pause, and then at least two packets follow each other after the pause; a single one so far from both its
+# neighbours has a damaged time.
+SOUND_JUMP_SECONDS = 10
 
 
 class PacketReader:
@@ -38,6 +41,7 @@ class PacketReader:
         self._film = film
         self._end = Fraction(0)
         self._sound_end = Fraction(0)
+        self._sound = {track.index: Continuity(film.origin) for track in film.sound}
         self._pictures = 0
         self._damaged = 0
         self._failure: FilmError | None = None
@@ -104,12 +108,11 @@ class PacketReader:
             raise self._failure
 
     def _note_end(self, packet: Packet[Any]) -> None:
-        if packet.pts is None or not packet.time_base:
-            return
-        end = (packet.pts + (packet.duration or 0)) * fraction(packet.time_base)
-        self._end = max(self._end, end)
         if packet.stream in self._film.sound:
-            self._sound_end = max(self._sound_end, end)
+            ends = [_span(settled)[1] for settled in self._sound[packet.stream.index].settle(packet) if settled.size]
+            self._sound_end = max(self._sound_end, *ends, Fraction(0))
+        if packet.pts is not None and packet.time_base:
+            self._end = max(self._end, _span(packet)[1])
 
     def _note_damage(self, pictures: int) -> None:
         if not pictures:
@@ -140,6 +143,40 @@ class PacketReader:
         if self._end < length - LENGTH_TOLERANCE_SECONDS:
             ends = f"ends after {float(self._end):.1f} s, and its header says {float(length):.1f} s"
             self.fail(FilmCutShort(f"{self._film.path.name} {ends}"))
+
+
+class Continuity:
+    """Leaves out the packets of a sound track whose damaged time is far from both its neighbours'."""
+
+    def __init__(self, origin: Fraction) -> None:
+        self._end = origin
+        self._waiting: Packet[Any] | None = None
+
+    def settle(self, packet: Packet[Any]) -> list[Packet[Any]]:
+        """Take in the track's next packet, and return what is certain by then: the one before it, if that is whole.
+
+        The empty packet at the end of the track is returned too.
+        """
+        if packet.pts is None and packet.size:
+            return [packet]
+        settled = []
+        if (before := self._waiting) is not None:
+            start, end = _span(before)
+            if _is_near(self._end, start) or (packet.pts is not None and _is_near(end, _span(packet)[0])):
+                self._end = end
+                settled.append(before)
+        self._waiting = packet if packet.size else None
+        return settled if packet.size else [*settled, packet]
+
+
+def _is_near(end: Fraction, start: Fraction) -> bool:
+    return abs(start - end) <= SOUND_JUMP_SECONDS
+
+
+def _span(packet: Packet[Any]) -> tuple[Fraction, Fraction]:
+    """The start and end of a packet that has a time, in the file's own seconds."""
+    start, base = packet.pts or 0, fraction(packet.time_base)
+    return start * base, (start + (packet.duration or 0)) * base
 
 
 def check_scrambled(film: Film) -> None:

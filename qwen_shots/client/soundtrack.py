@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen_shots.client.film import Film, open_film
-from qwen_shots.client.packets import PacketReader, fraction
+from qwen_shots.client.packets import Continuity, PacketReader, fraction
 from qwen_shots.client.scrambling import scrambled_share
 from qwen_shots.client.shots import Span
 from qwen_shots.client.tracks import undecodable_sound
@@ -99,7 +100,9 @@ class _Tape:
 def _decoded(film: Film) -> Iterator[tuple[int, AudioFrame]]:
     """What the film's sound tracks hold, with the track's number; what is damaged leaves a gap, with one warning."""
     warned = False
-    for packet in PacketReader(film).packets(*film.sound):
+    tracks = {track.index: Continuity(film.origin) for track in film.sound}
+    packets = PacketReader(film).packets(*film.sound)
+    for packet in chain.from_iterable(tracks[packet.stream.index].settle(packet) for packet in packets):
         try:
             frames = cast("list[AudioFrame]", packet.decode())
         except Exception:  # FFmpeg's, and whatever PyAV raises on sound that is none
@@ -108,7 +111,7 @@ def _decoded(film: Film) -> Iterator[tuple[int, AudioFrame]]:
             warned = True
             continue
         for frame in frames:
-            yield packet.stream_index, frame
+            yield packet.stream.index, frame
 
 
 def _mixed(decoded: Iterable[tuple[int, AudioFrame]], tracks: int, origin: Fraction) -> Iterator[Sound]:

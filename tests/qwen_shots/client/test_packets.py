@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from qwen_shots.client import scrambling
@@ -266,6 +267,50 @@ def test_a_film_of_which_much_is_damaged(tmp_path: Path, name: str) -> None:
         ffmpeg("-i", path, "-c", "copy", "-f", "mpegts", path := tmp_path / name)
     with pytest.raises(FilmDamaged, match=r"(3\d|4\d|5\d)% of the pictures read .* at most 10% of a film may be"):
         list(frames(path))
+
+
+@pytest.mark.parametrize("damaged", [0.1, 0.5, 1])
+@pytest.mark.parametrize("spread", [1, 77])
+def test_a_damaged_time_of_sound(tmp_path: Path, damaged: float, spread: int) -> None:
+    """The upper byte of a sound tag's time is noise: early, in the middle, at the end of the film."""
+    source = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=24:d=4", "-f", "lavfi", "-i", "sine=440:d=4")
+    ffmpeg(*source, "-c:v", "flv", "-c:a", "mp3", "-ar", 44_100, path := tmp_path / "a.flv")
+    data = bytearray(path.read_bytes())
+    tags, at = [], 13
+    while at < len(data):
+        tags += [at] * (data[at] == 8)
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+    data[tags[round(damaged * (len(tags) - 1))] + 7] = spread
+    path.write_bytes(data)
+    assert list(frames(path))[-1].end == pytest.approx(4, abs=0.2)
+    assert picture_times(path)[1] == pytest.approx(4, abs=0.2)
+    (sound,) = sounds_of(path, [Shot(0, 4)])
+    assert sound is not None
+    assert len(sound) / SOUND_RATE == pytest.approx(4, abs=0.1)
+    assert np.mean(np.abs(sound[-SOUND_RATE // 2 :]) > 0.01) > 0.8
+
+
+@pytest.mark.parametrize("pause", [12, 400])
+def test_sound_after_a_long_pause(tmp_path: Path, pause: int) -> None:
+    """All of it is heard, and the last picture stays for it."""
+    source = (
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=s=64x48:r=24:d=1",
+        "-itsoffset",
+        pause,
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=440:d=2",
+    )
+    sound_source = ("-f", "lavfi", "-i", "sine=440:d=2")
+    ffmpeg(*source, *sound_source, *X264, "-c:a", "pcm_s16le", path := tmp_path / "a.mkv")
+    assert list(frames(path))[-1].end == pytest.approx(pause + 2, abs=0.1)
+    _, sound = sounds_of(path, [Shot(0, pause - 1), Shot(pause - 1, pause + 2)])
+    assert sound is not None
+    assert np.count_nonzero(np.abs(sound) > 0.001) / SOUND_RATE == pytest.approx(2, abs=0.05)
 
 
 # --- one picture -----------------------------------------------------------------------------------------------------
