@@ -33,6 +33,12 @@ DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
 DEFAULT_API_KEY = "helloagorevski"
 
 KEY_RULE = "8 or more visible ASCII characters without spaces"
+# Browsers leave the default port out, and write a name with other letters in its xn-- form.
+ORIGIN = re.compile(
+    r"(http(?!.*:80$)|https(?!.*:443$))://"
+    r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?)(:[1-9][0-9]{0,4})?"
+)
+TEXT_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 ATTRIBUTE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -90,13 +96,26 @@ def _origin(text: str) -> str:
         ValueError: it is none.
     """
     try:
-        url = urlsplit(text)
-        is_origin = url.scheme in {"http", "https"} and url.hostname and text == f"{url.scheme}://{url.netloc}".lower()
+        is_origin = ORIGIN.fullmatch(text) and urlsplit(text).port != 0  # it raises where a port is too large
     except ValueError:
         is_origin = False
-    if not is_origin or "@" in text or "*" in text:
-        raise ValueError("must be http://HOST:PORT or https://HOST:PORT in lower case, without a path")
+    if not is_origin:
+        raise ValueError(
+            "must be http://HOST:PORT or https://HOST:PORT as browsers send it: in lower case, without a path, and "
+            "without the port where it is http's 80 or https's 443"
+        )
     return text
+
+
+def _attribute_name(name: str) -> str:
+    """Pass on a plain name.
+
+    Raises:
+        ValueError: it has other characters, or is too long.
+    """
+    if not ATTRIBUTE_NAME.fullmatch(name):
+        raise ValueError("each name is 1 to 32 lower-case letters, digits and underscores, a letter first")
+    return name
 
 
 class ModelSettings(Section):
@@ -193,17 +212,25 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     processing: ProcessingSettings = ProcessingSettings()
     cluster: ClusterSettings = ClusterSettings()
-    attributes: dict[str, Annotated[str, StringConstraints(min_length=1, max_length=400)]] = Field(
-        min_length=1, max_length=64
-    )
+    attributes: dict[
+        Annotated[str, AfterValidator(_attribute_name)],
+        Annotated[str, StringConstraints(min_length=1, max_length=400)],
+    ] = Field(min_length=1, max_length=64)
 
-    @field_validator("attributes")
-    @classmethod
-    def _names_are_plain(cls, attributes: dict[str, str]) -> dict[str, str]:
-        for name in attributes:
-            if not ATTRIBUTE_NAME.fullmatch(name):
-                raise ValueError("each name is 1 to 32 lower-case letters, digits and underscores, a letter first")
-        return attributes
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, with a line for each value that it can't make, such as the date 2026-13-01."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as the base has it
+        """See `yaml.SafeLoader`."""
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # each kind of value raises what it likes
+            kind = node.tag.rpartition(":")[2]
+            problem = f"this is no valid {kind}; put text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def config_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -237,9 +264,13 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InvalidSettings(f"{path} can't be read: {reason}") from None
+    lines: dict[tuple[str, ...], int] = {}
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        _collect_lines(root, (), lines, path)
+    except RecursionError:
+        raise InvalidSettings(f"{path} is nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -248,8 +279,6 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
         values = {}
     if not isinstance(values, dict):
         raise InvalidSettings(f"{path} must hold sections (model, server, processing, attributes), not a bare value")
-    lines: dict[tuple[str, ...], int] = {}
-    _collect_lines(root, (), lines, path)
     return values, lines
 
 
@@ -262,6 +291,8 @@ def _collect_lines(node: yaml.Node | None, at: tuple[str, ...], lines: dict[tupl
         if here in lines:
             # YAML's own loader lets the last one win in silence.
             raise InvalidSettings(f"{path}, line {line}: {'.'.join(here)} stands there twice (first: {lines[here]})")
+        if key.tag not in TEXT_TAGS:
+            raise InvalidSettings(f"{path}, line {line}: YAML does not read the key {'.'.join(here)} as text")
         lines[here] = line
         _collect_lines(value, here, lines, path)
 
@@ -319,7 +350,8 @@ def _place(
             return sources[known]
         if known in lines:
             return f"{path}, line {lines[known]}"
-    return str(path)
+    # A section that is in no file.
+    return next((variable for key, variable in sources.items() if key[0] == at[0]), str(path))
 
 
 def _allowed(at: tuple[str, ...], mistake: Mapping[str, Any]) -> str:

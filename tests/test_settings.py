@@ -46,9 +46,19 @@ def test_the_environment_wins() -> None:
         ("modell: {}\n", ["line 1", "modell", "known here: model"]),
         ("model:\n  name: a\n  name: b\n", ["line 3", "twice"]),
         ("model: [\n", ["not YAML"]),
-        ("attributes:\n  Big Name: x\n", ["line 1", "attributes", "lower-case"]),
+        ("attributes:\n  Big Name: x\n", ["line 2", "attributes.Big Name", "lower-case"]),
         ("attributes: {}\n", ["line 1", "attributes"]),
         ("- a\n", ["sections"]),
+        ("model:\n  name: 2026-13-01\n", ["line 2", "no valid timestamp", "in quotes"]),
+        ("model:\n  name: !!timestamp x\n", ["line 2", "no valid timestamp"]),
+        ("server:\n  port: !!int x\n", ["line 2", "no valid int"]),
+        ("server:\n  reload: !!bool x\n", ["line 2", "no valid bool"]),
+        (f"server:\n  port: {'9' * 5000}\n", ["line 2", "no valid int"]),
+        ("model: " + "[" * 5000, ["nested too deeply"]),
+        ("model: " + "{a: " * 5000, ["nested too deeply"]),
+        ("model: &model {name: *model}\n", ["nested too deeply"]),
+        ("server:\n  on: 1\n", ["line 2", "server.on"]),
+        ("model: {}\n~: 1\n", ["line 2", "key ~"]),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -87,6 +97,10 @@ def test_a_variable_that_is_wrong_is_named() -> None:
         load_settings(environ={"QWEN_SERVER__SERVER__PORT": "many"})
     with pytest.raises(InvalidSettings, match="names no setting"):
         load_settings(environ={"QWEN_SERVER__PORT": "1"})
+    with pytest.raises(InvalidSettings, match=r"^QWEN_SERVER__ATTRIBUTES__1X: attributes\.1x: each name is"):
+        load_settings(environ={"QWEN_SERVER__ATTRIBUTES__1X": "what"})
+    with pytest.raises(InvalidSettings, match=r"^QWEN_SERVER__FOO__BAR: foo: unknown key"):
+        load_settings(environ={"QWEN_SERVER__FOO__BAR": "1"})
 
 
 def test_a_file_that_is_not_there() -> None:
@@ -136,7 +150,7 @@ def test_endpoints_that_are_none(endpoints: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origins", ["https://studio.example", "http://10.0.0.7:3000, https://a.example", "http://[::1]:5"]
+    "origins", ["https://studio.example", "http://10.0.0.7:3000, https://a.example", "http://[::1]:5", "https://a:80"]
 )
 def test_origins_of_pages(origins: str) -> None:
     settings = load_settings(environ={"QWEN_SERVER__SERVER__ALLOWED_ORIGINS": origins})
@@ -154,8 +168,24 @@ def test_origins_of_pages(origins: str) -> None:
         "https://",
         "https://*.a",
         "null",
+        "http://a:80",
+        "https://a:443",
+        "http://a:x",
+        "http://a:",
+        "http://a:0443",
+        "http://a:65536",
+        "http://a?x",
+        "http://a..b",
+        "http://é.example",
     ],
 )
 def test_what_is_no_origin(origin: str) -> None:
     with pytest.raises(InvalidSettings, match=r"ALLOWED_ORIGINS: server.allowed_origins.0: must be http://HOST:PORT"):
         load_settings(environ={"QWEN_SERVER__SERVER__ALLOWED_ORIGINS": origin})
+
+
+def test_an_origin_with_a_space(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("server:\n  allowed_origins: ['http://a b']\nattributes: {fear: how much}\n")
+    with pytest.raises(InvalidSettings, match=r"line 2: server.allowed_origins.0: must be http://HOST:PORT"):
+        load_settings(file, environ={})
