@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from qwen_shots.client.lists.film_time import FilmTime, InvalidShotList, Listed
@@ -22,19 +23,19 @@ log = logging.getLogger(__name__)
 _TIME = r"(\d\d:\d\d:\d\d[:;.,]\d\d\d?|\d{1,9})"
 # Number, reel, channels, edit, its length, source in and out, record in and out.
 _EVENT = re.compile(
-    r"(\d+)\s+(?:(\S.*?)\s+)?(NONE|B|[AV][AV0-9/]*)\s+(C|D|W\d*|K(?:\s?[BO])?)\s+(?:\d+\s+)?"
+    r"(?i)(\d+)\s+(?:(\S.*?)\s+)?(NONE|B|[AV][AV0-9/]*)\s+(C|D|W\d*|K(?:\s?[BO])?)\s+(?:\d+\s+)?"
     rf"{_TIME}\s+{_TIME}\s+{_TIME}\s+{_TIME}"
 )
 # Reel, frames a second, where it begins.
-_SPEED = re.compile(rf"M2\s+(?:(\S.*?)\s+)?(-?\d+(?:\.\d+)?)\s+{_TIME}")
-_DROP = re.compile(r"FCM:\s*DROP")
-_CLIP = re.compile(r"\*?\s*(FROM CLIP NAME|TO CLIP NAME|SOURCE FILE):\s*(.*)")
-_FREEZE = re.compile(r"\*\s*FREEZE FRAME")
+_SPEED = re.compile(rf"(?i)M2\s+(?:(\S.*?)\s+)?(-?\d+(?:\.\d+)?)\s+{_TIME}")
+_DROP = re.compile(r"(?i)FCM:\s*DROP")
+_CLIP = re.compile(r"(?i)\*?\s*(FROM CLIP NAME|TO CLIP NAME|SOURCE FILE):\s*(.*)")
+_FREEZE = re.compile(r"(?i)\*\s*FREEZE FRAME")
 # What `exports.edl` writes.
 _PICTURES = re.compile(r"\* SHOT \d+, PICTURES (\d{1,9}) TO (\d{1,9})(?:: (.*))?")
 _FILE_NAME = re.compile(r".+\.(?=\w*[A-Za-z])\w{2,4}")
 
-BLACK = frozenset({"BL", "BLACK", "BARS"})
+BLACK = frozenset({"BL", "BLK", "BLACK", "BARS"})
 # M2 gives frames a second to a tenth.
 SPEED_STEP = 0.1
 
@@ -78,6 +79,7 @@ def from_edl(file: str, text: str, time: FilmTime) -> list[Listed]:
     """
     listed = []
     events = list(_events(file, text))
+    files = _files_of_reels(edit for event in events for edit in event if edit.picture)
     if any(edit.drop for event in events for edit in event) and not can_drop(time.base.rate):
         log.warning("%s says DROP FRAME, which does not exist at %s frames a second", file, time.base.named)
     for event in events:
@@ -86,7 +88,7 @@ def from_edl(file: str, text: str, time: FilmTime) -> list[Listed]:
             if edit.reel.upper() in BLACK:
                 continue
             try:
-                shot = _listed(edit, time)
+                shot = _listed(edit, time, files)
             except InvalidInput as error:
                 raise _unreadable(file, edit.line, error.detail) from None
             # A transition's first line says which shot it comes from; it is of no length.
@@ -108,7 +110,7 @@ def _events(file: str, text: str) -> Iterator[list[_Edit]]:
     drop: bool | None = None
     for number, words in enumerate(map(str.split, re.split(r"\r\n|\r|\n", text)), start=1):
         line = " ".join(words)  # long runs of blanks would cost the expressions minutes
-        if line.startswith("FCM:"):
+        if line[:4].upper() == "FCM:":
             drop = bool(_DROP.match(line))
         elif line[:1].isdigit():
             edit = _edit(file, number, line, drop=drop)
@@ -116,7 +118,7 @@ def _events(file: str, text: str) -> Iterator[list[_Edit]]:
                 yield event
                 event = []
             event.append(edit)
-        elif line.startswith("M2"):
+        elif line[:2].upper() == "M2":
             _set_speed(file, number, line, event)
         else:
             _comment(line, event)
@@ -135,8 +137,8 @@ def _edit(file: str, number: int, line: str, *, drop: bool | None) -> _Edit:
         number,
         event,
         reel or "",
-        channels == "B" or "V" in channels,
-        kind,
+        channels.upper() == "B" or "V" in channels.upper(),
+        kind.upper(),
         (source_in, source_out, record_in, record_out),
         drop,
     )
@@ -159,7 +161,7 @@ def _set_speed(file: str, number: int, line: str, event: list[_Edit]) -> None:
 def _comment(line: str, event: list[_Edit]) -> None:
     for edit in event:
         if found := _CLIP.match(line):
-            edit.clips[found[1]] = found[2]
+            edit.clips[found[1].upper()] = found[2]
         elif _FREEZE.match(line):
             edit.frozen = True
         elif found := _PICTURES.fullmatch(line):
@@ -169,7 +171,7 @@ def _comment(line: str, event: list[_Edit]) -> None:
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
-def _listed(edit: _Edit, time: FilmTime) -> Listed:
+def _listed(edit: _Edit, time: FilmTime, files: Mapping[str, set[str]]) -> Listed:
     if edit.kind.startswith("K"):
         raise InvalidShotList("keys (K) show two pictures at once; cuts, dissolves and wipes can be read")
     first, last = _stretch(edit, time)
@@ -177,7 +179,7 @@ def _listed(edit: _Edit, time: FilmTime) -> Listed:
     start = time.seconds(first, start_picture)
     frozen = edit.frozen or (edit.speed is not None and edit.speed[0] == 0)
     end = time.picture_after(start) if frozen else time.seconds(last, end_picture)
-    return Listed(start, end, name, f"line {edit.line}", _medium(edit))
+    return Listed(start, end, name, f"line {edit.line}", _medium(edit, files))
 
 
 def _stretch(edit: _Edit, time: FilmTime) -> tuple[int, int]:
@@ -228,8 +230,23 @@ def _name(edit: _Edit) -> str:
     return _clip(edit) or edit.number
 
 
-def _medium(edit: _Edit) -> str | None:
-    """The file where the list names one, else the tape."""
+def _file(edit: _Edit) -> str | None:
+    """The file that the lines below the event name."""
     clip = _clip(edit)
-    named = clip if clip and _FILE_NAME.fullmatch(clip) else None
-    return edit.clips.get("SOURCE FILE") or named or edit.reel or None
+    return edit.clips.get("SOURCE FILE") or (clip if clip and _FILE_NAME.fullmatch(clip) else None)
+
+
+def _files_of_reels(edits: Iterable[_Edit]) -> dict[str, set[str]]:
+    files: defaultdict[str, set[str]] = defaultdict(set)
+    for edit in edits:
+        if file := _file(edit):
+            files[edit.reel].add(file)
+    return files
+
+
+def _medium(edit: _Edit, files: Mapping[str, set[str]]) -> str | None:
+    """The event's file; where it names none, the only one of its reel's other events; else the reel."""
+    if file := _file(edit):
+        return file
+    of_reel = files.get(edit.reel, set())
+    return next(iter(of_reel)) if len(of_reel) == 1 else edit.reel or None

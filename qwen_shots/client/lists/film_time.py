@@ -62,12 +62,17 @@ class FilmTime:
 
         Args:
             text: `12.5`, `0:00:12.5`, `00:00:12,500` or `01:00:12:12`.
-            decimal_comma: whether numbers are written as `12,5`.
+            decimal_comma: whether numbers are written as `12,5`. Two digits behind a time with hours are no such
+                number: `00:00:12,12` is a timecode of a film that drops frames, and ambiguous with others.
 
         Raises:
             InvalidInput: it is none of them.
         """
         text = text.strip()
+        if _COMMA_AND_TWO.fullmatch(text):
+            if not self.base.drop:
+                raise InvalidTimecode("two digits after a comma may be frames or hundredths; write ; or . before them")
+            return self.seconds(self.frame(text))
         if (decimal_comma and text.count(",") == 1) or _MILLISECONDS.fullmatch(text):
             text = text.replace(",", ".")
         if _SECONDS.fullmatch(text):
@@ -75,8 +80,6 @@ class FilmTime:
         if found := _CLOCK.fullmatch(text):
             hours, minutes, seconds = found.groups()
             return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
-        if _COMMA_AND_TWO.fullmatch(text) and not self.base.drop:
-            raise InvalidTimecode("two digits after a comma may be frames or hundredths; write ; or . before them")
         return self.seconds(self.frame(text))
 
     def base_of(self, text: str, *, drop: bool | None = None) -> Timebase:

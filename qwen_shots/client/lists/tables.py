@@ -16,7 +16,7 @@ from qwen_shots.errors import InvalidInput
 # before timecodes, for they are exact.
 START_COLUMNS = ("start", "starttime", "starttime(seconds)", "startseconds", "in", "sourcein", "starttimecode")
 END_COLUMNS = ("end", "endtime", "endtime(seconds)", "endseconds", "out", "sourceout", "endtimecode")
-NAME_COLUMNS = ("name", "shot", "shotid", "shotname", "scenenumber", "number")
+NAME_COLUMNS = ("name", "shot", "shotid", "shotname", "clipname", "scenenumber", "number")
 
 # Where numbers have a decimal comma, spreadsheets put something else between cells.
 DELIMITERS = ",;\t"

@@ -12,6 +12,7 @@ import pytest
 
 from qwen_shots.client.film import frames, picture_times
 from qwen_shots.client.lists.film_time import FilmTime, InvalidShotList
+from qwen_shots.client.lists.tables import from_table
 from qwen_shots.client.shot_lists import read_shot_list
 from qwen_shots.client.store import ShotRecord
 from tests.helpers import ROOT
@@ -105,6 +106,15 @@ def test_milliseconds_behind_a_comma_are_no_frames(film: Path) -> None:
     assert [(shot.first_frame, shot.end_frame) for shot in shots] == SHOTS[:2]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_frames_behind_a_comma_in_all_tables(delimiter: str) -> None:
+    """A film that drops frames: 00:00:04,12 is frame 4 * 30 + 12."""
+    text = f'start{delimiter}end{delimiter}Clip Name\n"00:00:04,12"{delimiter}"00:01:00,02"{delimiter}one\n'
+    (shot,) = from_table("list.csv", text, FilmTime(Fraction(30_000, 1001), "00:00:00;00"))
+    assert (shot.start, shot.end) == pytest.approx((132 * 1.001 / 30, 1800 * 1.001 / 30))
+    assert shot.name == "one"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -114,6 +124,8 @@ def test_milliseconds_behind_a_comma_are_no_frames(film: Path) -> None:
         ('start,end\n0,"1,004"\n', 2, "'1,004' is no time"),
         ("start,end\n-0.04,1\n", 2, "'-0.04' is no time"),
         ('start,end\n0,"00:00:01,12"\n', 2, "may be frames or hundredths"),
+        ("start;end\n0;00:00:01,12\n", 2, "may be frames or hundredths"),
+        ("start\tend\n0\t00:00:01,12\n", 2, "may be frames or hundredths"),
         ("start,end\n0,1\nTotal\n", 3, "1 cells, fewer"),
         ("start,end\n0,00:00:00:24\n", 2, "goes to 23:59:59:23"),
         ("start,end\n0,1\n100,101\n", 3, "the film goes from 0 to 3.96"),

@@ -44,11 +44,13 @@ def stretches(
         HEAD + FIRST.replace("AX", "  ") + SECOND.replace("AX", "  "),
         "SPLIT:    AUDIO DELAY=  00:00:00:10\n" + FIRST + "AUD  3    4\n" + SECOND + ">>> SOURCE x\n |C:Blue |M:1\n",
         HEAD + "001  BL       V     C        00:00:00:00 00:00:02:00 00:59:58:00 01:00:00:00\n" + FIRST + SECOND,
+        HEAD + FIRST.replace("001", "000").replace("AX ", "BLK") + FIRST + SECOND,
+        HEAD + FIRST.replace("V     C", "v     c") + SECOND.replace("V     C", "b     c"),
         "999 CLPA V C     0 96 0  96\n1000 CLPA V C     96 192 96 192\n",
     ],
     ids=[
         "plain", "a comment first", "comments between", "no header", "old Mac", "sound too", "sound between",
-        "long reel", "blank in the reel", "no reel", "other lines", "black", "frames, above 999",
+        "long reel", "blank in the reel", "no reel", "other lines", "black", "BLK", "lower case", "frames, above 999",
     ],
 )  # fmt: skip
 def test_four_seconds_and_four(text: str) -> None:
@@ -69,6 +71,30 @@ def test_transitions(kind: str) -> None:
     assert stretches(text) == [(0, 4), (10, 14)]
     names = [shot.name for shot in from_edl("list.edl", text, FilmTime(Fraction(24), None))]
     assert names == ["001", "b"]
+
+
+def test_lower_case() -> None:
+    text = (
+        "title: T\nfcm: drop frame\n"
+        "001  ax       v     c        00:00:00:00 00:02:00:04 01:00:00:00 01:01:00:02\n* from clip name: One\n"
+        "m2   ax             059.9      00:00:00:00\n"
+    )
+    time = FilmTime(NTSC, "00:00:00:00")
+    (shot,) = from_edl("list.edl", text, time)
+    assert shot.name == "One"
+    assert shot.end == pytest.approx(float(3600 / NTSC))
+
+
+@pytest.mark.parametrize("clip", ["a.mov", "Night.mxf"])
+@pytest.mark.parametrize("named", [0, 1])
+def test_an_event_without_a_name_is_of_its_reels_file(clip: str, named: int) -> None:
+    events = [FIRST, SECOND]
+    events[named] += f"* FROM CLIP NAME:  {clip}\nEFFECTS NAME IS CROSS DISSOLVE\n"
+    time = FilmTime(Fraction(24), None)
+    assert [shot.medium for shot in from_edl("list.edl", HEAD + "".join(events), time)] == [clip, clip]
+    other = SECOND.replace("002  AX ", "003  TAP") + SECOND.replace("002", "004") + "* SOURCE FILE: c.mov\n"
+    media = [shot.medium for shot in from_edl("list.edl", HEAD + "".join(events) + other, time)]
+    assert media == [clip if named == 0 else "AX", clip if named == 1 else "AX", "TAP", "c.mov"]
 
 
 # --- how timecodes count ---------------------------------------------------------------------------------------------
