@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from qwen_shots.client.errors import NotAFilm, NoVideoStream
 
@@ -16,8 +17,20 @@ if TYPE_CHECKING:
 # alternatives.
 DISCRETE_FORMATS = frozenset({"mxf", "mov,mp4,m4a,3gp,3g2,mj2"})
 
-# Not every program that writes such a track sets its disposition.
-_BESIDE = re.compile(r"comment|descri", re.IGNORECASE)
+# Not every program that writes such a track sets its disposition. Stems of "commentary" and "audio description" in the
+# languages of film titles; AD is the abbreviation on discs.
+_COMMENTARY = (
+    "[ck]omm?ent|yorum|bình luận",  # English, Germanic, Romance, Slavic, Finnish, Hungarian; Turkish; Vietnamese
+    "комм?ент|σχόλι|σχολια|פרשנות|تعليق",
+    "コメンタリ|副音声|评论|評論|评述|評述|코멘터리",
+)
+_DESCRIPTION = (
+    "des[ck]r[iy]|hörfilm|bildbeschreibung|beschrijving|impaired|sehbehindert|malvoyant",
+    "syns?tolk|kuvailutulkkaus|audiopopis|audionarráció|kirjeldustõlge|betimleme|mô tả âm thanh",
+    "дескрип|аудиоописан|тифло|περιγραφ|תיאור|وصف",
+    "音声ガイド|解説|解说|解說|口述影像|描述|해설",
+)
+_BESIDE = re.compile(rf"{'|'.join((*_COMMENTARY, *_DESCRIPTION))}|(?-i:\bAD\b)", re.IGNORECASE)
 
 
 def picture_track(container: InputContainer, path: Path) -> VideoStream:
@@ -113,4 +126,4 @@ def _is_beside(stream: VideoStream | AudioStream) -> bool:
 
     roles = Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired | Disposition.descriptions
     names = (stream.metadata.get(name, "") for name in ("title", "handler_name", "name", "track_name"))
-    return bool(stream.disposition & roles) or any(_BESIDE.search(name) for name in names)
+    return bool(stream.disposition & roles) or any(_BESIDE.search(normalize("NFKC", name)) for name in names)

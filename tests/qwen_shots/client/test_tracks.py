@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+from av import AudioStream
+from av.stream import Disposition
 
 from qwen_shots.client.errors import NotAFilm
 from qwen_shots.client.film import frames
 from qwen_shots.client.shots import Shot
 from qwen_shots.client.soundtrack import RATE, sounds_of
+from qwen_shots.client.tracks import _is_beside
 from tests.qwen_shots.client.boxes import change, channels
 
 PICTURE = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
@@ -96,6 +101,40 @@ DISCRETE = {
 def test_mono_tracks_that_belong_together(tmp_path: Path, name: str) -> None:
     file, arguments, expected = DISCRETE[name]
     assert tones(film(tmp_path / file, "v 400 800 1200", *arguments)) == expected
+
+
+# As the tracks of films and discs are called.
+BESIDE = (
+    "Director's Commentary", "Commentaire audio", "Audiokommentar", "Audiocommentaar", "Regissörens kommentarspår",
+    "Komentarz reżysera", "Komentář režiséra", "Commento del regista", "Comentario del director",
+    "Comentário do diretor",
+    "Kommenttiraita", "Rendezői kommentár", "Yönetmen yorumu", "Комментарий режиссёра", "Коментар",
+    "Σχόλια σκηνοθέτη", "監督コメンタリー", "ｺﾒﾝﾀﾘｰ", "副音声", "导演评论音轨", "導演評論", "감독 코멘터리",
+    "Audio Description", "Descriptive Audio", "English (AD)", "Audiodeskription", "Hörfilm", "Ho\u0308rfilm",
+    "Audiodescription", "Audiobeschrijving", "Syntolkning", "Synstolking", "Synstolkning", "Kuvailutulkkaus",
+    "Audiodeskrypcja",
+    "Audiopopis", "Audiodescrizione", "Audiodescripción", "Audiodescrição", "Sesli betimleme", "Тифлокомментарий",
+    "Аудиодескрипция", "Ακουστική περιγραφή", "音声解説", "音声ガイド", "口述影像", "화면해설", "Visually impaired",
+)  # fmt: skip
+FILMS_OWN = (
+    "Film", "Original", "Stereo", "Surround 5.1", "SoundHandler", "Deutsch", "Français", "Русский", "Дубляж",
+    "日本語", "国语", "한국어", "Dolby Digital", "Ad Astra", "Moment", "Document", "",
+)  # fmt: skip
+
+
+def test_titles_of_commentaries_and_descriptions() -> None:
+    def is_beside(title: str) -> bool:
+        return _is_beside(cast("AudioStream", SimpleNamespace(metadata={"title": title}, disposition=Disposition(0))))
+
+    assert [title for title in BESIDE if not is_beside(title)] == []
+    assert [title for title in FILMS_OWN if is_beside(title)] == []
+
+
+@pytest.mark.parametrize(("name", "key"), [("a.mkv", "title"), ("a.mov", "handler_name")])
+@pytest.mark.parametrize("title", ["Kommentar", "Комментарий", "オーディオコメンタリー"])
+def test_a_commentary_in_any_language_is_not_heard(tmp_path: Path, name: str, key: str, title: str) -> None:
+    arguments = (*PICTURE, "-c:a", "pcm_s16le", "-metadata:s:a:0", f"{key}={title}", "-metadata:s:a:1", f"{key}=Film")
+    assert tones(film(tmp_path / name, "v 400 800", *arguments)) == [800]
 
 
 def test_discrete_tracks_count_as_channels_do(tmp_path: Path) -> None:
