@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 # memory by its words. On the CPU a batch saves nothing, so it only has to be short enough to keep waits fair.
 CPU_BATCH_TOKENS = 6_144
 
-# After every batch it would cost 3 % of the time (benchmarks/LOG.md): memory that was returned has to be zeroed again.
-TRIM_SECONDS = 5.0
+# After each batch it would cost some 2 % of the time (benchmarks/LOG.md): returned memory has to be zeroed again.
+TRIM_SECONDS = 2.0
 
 # They reach the whole process group, but the server decides when its engines end.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
