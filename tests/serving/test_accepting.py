@@ -1,7 +1,8 @@
-"""A server that runs out of file descriptors says so in one line, and goes on when it has some again."""
+"""A server goes on accepting: through a flood of closed connections, and when it is out of file descriptors."""
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
 import time
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from benchmarks.stress.target import Target, target
+from serving.accepting import BATCH, accept_connections
 from tests.scripts.processes import wait_for
 
 SOFT = 256
@@ -85,3 +87,36 @@ def test_no_descriptors_left_in_a_process_that_reads_requests() -> None:
         log = server.log.read_text()
     assert "connections are lost: no file descriptor is left" in log
     assert "Traceback" not in log
+
+
+def accepted_in_turns(listening: socket.socket, until: int) -> list[list[tuple[str, int]]]:
+    """The addresses of the clients whose connections are taken in each turn of the loop, up to one client's."""
+    turns: list[list[tuple[str, int]]] = [[]]
+
+    def take(connection: socket.socket) -> None:
+        with connection:
+            turns[-1].append(connection.getpeername())
+
+    async def run() -> None:
+        accepting = asyncio.create_task(accept_connections(listening, take))
+        while not any(port == until for _, port in turns[-1]):
+            turns.append([])
+            await asyncio.sleep(0)
+        accepting.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    return turns
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_long_queue_is_accepted_in_batches_and_without_closed_connections(is_closed: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=10 * BATCH) as listening, ExitStack() as stack:
+        for _ in range(6 * BATCH):
+            client = stack.enter_context(socket.create_connection(listening.getsockname()))
+            client.sendall(REQUEST)
+            if is_closed:
+                client.close()
+        last = stack.enter_context(socket.create_connection(listening.getsockname()))
+        turns = accepted_in_turns(listening, last.getsockname()[1])
+    assert max(map(len, turns)) <= BATCH
+    assert sum(map(len, turns)) == (BATCH if is_closed else 6 * BATCH) + 1
