@@ -67,14 +67,15 @@ def describe(path: Path, cut_by: str) -> FilmRecord:
 def _nominal_rate(film: Film) -> Fraction:
     """The rate at which the pictures were meant to come, also where some are missing.
 
-    FFmpeg guesses it. Where times are so fine that they fit no usual rate, as in a browser's WebM, its guess is their
-    time base; then the first pictures tell.
+    FFmpeg guesses it. Where times fit no usual rate, as in a browser's WebM, its guess may be their time base, or a
+    mean of dense and sparse parts; it counts only where the first pictures agree.
     """
     guessed = usual_rate(fraction(film.video.guessed_rate or film.frame_rate))
-    even = film.video.average_rate and abs(guessed - film.frame_rate) <= AVERAGE_TOLERANCE * guessed
-    if guessed in USUAL_RATES or (even and film.video.guessed_rate == film.video.base_rate):
+    if guessed in USUAL_RATES:
         return guessed
-    return timecode_rate(_rate_at_first(film) or film.frame_rate)
+    first = _rate_at_first(film) or film.frame_rate
+    agreed = all(abs(guessed - rate) <= AVERAGE_TOLERANCE * guessed for rate in (film.frame_rate, first))
+    return guessed if agreed else timecode_rate(first)
 
 
 def _rate_at_first(film: Film) -> Fraction | None:

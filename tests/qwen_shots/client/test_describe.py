@@ -87,6 +87,22 @@ def test_even_rates_stay(tmp_path: Path, rate: str, ending: str) -> None:
     assert describe(path, "").frame_rate == Fraction(rate)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("rate", ["1/2", "1/3", "1/10"])
+def test_slides(tmp_path: Path, rate: str, ending: str) -> None:
+    assert describe(make(tmp_path / f"a.{ending}", rate, 60), "").frame_rate == Fraction(rate)
+
+
+@pytest.mark.parametrize(("rate", "sparse"), [(240, 12), (120, 9), (60, 7)])
+def test_a_film_of_a_dense_and_a_sparse_part(tmp_path: Path, rate: int, sparse: int) -> None:
+    """Copied to Matroska, its header has the mean of both as the rate."""
+    uneven = ("-vf", f"select='lt(n,400)+not(mod(n,{sparse}))'", "-fps_mode", "vfr")
+    film = make(tmp_path / "a.mp4", str(rate), 1500 / rate, *uneven)
+    copy = film.with_suffix(".mkv")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(film), "-c", "copy", str(copy)], check=True)
+    assert describe(film, "").frame_rate == describe(copy, "").frame_rate == rate
+
+
 def test_timecode_counts_from_the_first_picture(tmp_path: Path) -> None:
     """Whatever a player's clock says then."""
     path = make(tmp_path / "a.mp4", "25", 2)
