@@ -337,12 +337,13 @@ def open_store(folder: Path | str) -> Store:
 def _connected(file: Path) -> sqlite3.Connection:
     """Open a connection for reading.
 
-    SQLite makes files beside one with a write-ahead log, also to read it. In a read-only folder the file is opened as
-    immutable; and when the log holds answers, because the writer was killed, a copy is read.
+    SQLite makes files beside one with a write-ahead log, also to read it, and removes them only where it may write; so
+    it may, and the tables are only read. In a read-only folder the file is opened as immutable; and when the log holds
+    answers, because the writer was killed, a copy is read.
     """
     address = file.absolute().as_uri()
     log = file.with_name(f"{file.name}-wal")
-    connection = sqlite3.connect(f"{address}?mode=ro", uri=True)
+    connection = sqlite3.connect(f"{address}?mode=rw", uri=True)
     try:
         connection.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError as error:

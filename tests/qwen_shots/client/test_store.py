@@ -114,6 +114,16 @@ def test_readers_see_what_is_written_while_it_is_written(tmp_path: Path) -> None
         assert reader.shots() == SHOTS
 
 
+def test_reading_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    with write_store(tmp_path, FILM) as writer:
+        writer.add_shots(SHOTS)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):
+        with open_store(tmp_path) as reader, open_store(tmp_path) as other:
+            assert reader.shots() == other.shots() == SHOTS
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_an_answer_outlives_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
