@@ -22,6 +22,7 @@ STRIP = 0.01  # of a side: the outermost rows or columns, from which the level a
 BRIGHTEST_BAR = 40  # of 255: limited-range black shown as full range is 16, and old tapes have it higher
 NOISIEST_BAR = 16  # of 255: how far nearly all of a bar is above its median, at most
 CLEARANCE = 2  # of 255: by how much a lit pixel exceeds the bars, at least; clean bars of JPEG and H.264 vary by less
+FAINT = 0.1  # of the picture's light: blocks of a low bit rate that reach from it into the bars are darker
 NEVER_LIT = 24  # of 255: what has no brighter pixel is black or nearly so, and has no bars that could be told from it
 QUIET = 0.03  # share of lit pixels in a row of a bar that has no text or logo in it
 LIT = 0.3  # share of lit pixels in the first rows of a picture; subtitles and logos in a bar stay below it
@@ -144,7 +145,7 @@ def _darkest_lit(light: Luma) -> float:
     level, noisy = min((float(np.median(strip)), float(np.percentile(strip, 95))) for strip in strips)
     if level > BRIGHTEST_BAR or noisy > level + NOISIEST_BAR:
         return -1.0
-    return noisy + max(CLEARANCE, (noisy - level) / 2)
+    return noisy + max(CLEARANCE, (noisy - level) / 2, FAINT * (float(np.percentile(light, 90)) - noisy))
 
 
 def _extent(light: Luma, lit: Mask, edge: int) -> slice:

@@ -30,6 +30,9 @@ COMPARED = 6
 # Correlation of structure below which two pictures show different things: over the films of benchmarks/cuts.py it is
 # below 0.3 at cuts, and above 0.5 elsewhere, whip pans included.
 SAME = 0.42
+# Levels of 255: two pictures whose luma differs by less everywhere are the same. Black has no structure to compare, and
+# an encoder may make all of it a level lighter from one picture to the next; cuts in the dark change more somewhere.
+ALIKE = 6.0
 # Where pictures are too far apart to tell what is sudden: slides of different things are below it.
 STRANGE = 0.22
 # Where the changes on both sides are small beside this one, it is one between two different things at rest.
@@ -160,11 +163,17 @@ def is_same(before: Sequence[Thumbnail], after: Sequence[Thumbnail], limit: floa
         Whether the nearest one before shows what one of those after it does, or the nearest one after what was before.
     """
     before, after = _some(before), _some(after)
+    pairs = [(before[0], each) for each in after] + [(each, after[0]) for each in before[1:]]
+    if any(_is_alike(*pair) for pair in pairs):
+        return True
     light = np.maximum.reduce([picture.luma for picture in (*before, *after)])
     rows, columns = active_picture([light]).slices(*light.shape)
-    old, new = ([_structure(picture.luma[rows, columns]) for picture in side] for side in (before, after))
-    pairs = [(old[0], each) for each in new] + [(each, new[0]) for each in old[1:]]
-    return max(_correlation(*pair) for pair in pairs) > limit
+    structures = {picture.number: _structure(picture.luma[rows, columns]) for picture in (*before, *after)}
+    return max(_correlation(structures[one.number], structures[other.number]) for one, other in pairs) > limit
+
+
+def _is_alike(one: Thumbnail, other: Thumbnail) -> bool:
+    return bool(np.abs(one.colours[..., 0] - other.colours[..., 0]).max() < ALIKE)
 
 
 def _structure(luma: NDArray[np.uint8]) -> Structure:

@@ -77,6 +77,17 @@ def test_noisy_and_grey_bars_are_found(bars: tuple[float, ...], level: int, nois
     assert active_picture([frame]).bars == pytest.approx(1 - 1 / (whole[0] * whole[1]), abs=0.02)
 
 
+@pytest.mark.parametrize("above", [6, 15, 27, 39])
+@pytest.mark.parametrize("scene", SCENES)
+def test_blocks_of_a_poor_jpeg_in_the_bars_are_not_picture(scene: str, above: int) -> None:
+    """Bars whose edge is in the middle of a block, above and below."""
+    picture, below = still(scene), above + 5
+    active = active_picture([sent(np.pad(picture, ((above, below), (0, 0), (0, 0))), quality=20)])
+    height = len(picture) + above + below
+    assert (active.left, active.right) == (0, 1)
+    assert (active.top * height, active.bottom * height) == pytest.approx((above, height - below), abs=2)
+
+
 def test_subtitles_and_a_logo_in_a_bar_are_not_picture() -> None:
     frame = Image.fromarray(barred(still("snow"), (0.25, 0.25, 0, 0)))
     draw = ImageDraw.Draw(frame)

@@ -235,6 +235,47 @@ def test_a_real_clip_in_bars_is_cut_as_without(tmp_path: Path, crf: int) -> None
     assert cut_at(path) == [285, 378, 553]
 
 
+FRACTAL_AND_SQUARE = (
+    "mandelbrot=s=320x180:r=30:end_pts=240,trim=3:4,setpts=PTS-STARTPTS",
+    "color=0x204060:s=320x180:r=30:d=1,drawbox=x=mod(t*40\\,200):y=20:w=40:h=40:color=0xe0d030:t=fill",
+)
+BARRED = {
+    **{f"{height}": (f"scale=320:{height},pad=320:180:0:-1", "a.mp4", 34) for height in (134, 150, 162, 168, 172)},
+    "10 bit": ("scale=320:134,pad=320:180:0:-1,format=yuv420p10", "a.mp4", 30),
+    "grey": ("scale=320:134,pad=320:180:0:-1:0x101010", "a.mp4", 34),
+    "MPEG-4, higher below": ("scale=320:134,pad=320:180:0:10", "a.avi", 0),
+}
+
+
+@pytest.mark.parametrize(("filters", "name", "crf"), BARRED.values(), ids=BARRED)
+def test_what_a_low_bit_rate_leaves_in_bars_hides_no_cut(tmp_path: Path, filters: str, name: str, crf: int) -> None:
+    """Blocks of noise beside the edge of a bar; the edge is the same before and after the cut."""
+    path = tmp_path / name
+    shots = ";".join(f"{each},format=yuv420p,setsar=1[v{number}]" for number, each in enumerate(FRACTAL_AND_SQUARE))
+    coded = ["-preset", "veryfast", "-crf", str(crf)] if crf else ["-q:v", "10"]
+    graph = f"{shots};[v0][v1]concat=n=2,{filters}"
+    subprocess.run(["ffmpeg", "-v", "error", "-filter_complex", graph, *coded, str(path)], check=True)
+    assert cut_at(path) == [30]
+
+
+def flat(level: int, count: int) -> list[Picture]:
+    return [np.full((136, 320, 3), level, np.uint8)] * count
+
+
+@pytest.mark.parametrize(("level", "then", "cuts"), [(0, 5, []), (255, 251, []), (60, 120, [30])])
+def test_flat_pictures_differ_only_in_their_light(tmp_path: Path, level: int, then: int, cuts: list[int]) -> None:
+    assert cut_at(encoded(tmp_path / "a.mp4", flat(level, 30) + flat(then, 30), 10)) == cuts
+
+
+@pytest.mark.parametrize("crf", [28, 34, 38])
+def test_black_that_a_low_bit_rate_lightens_by_a_level_has_no_cut(tmp_path: Path, crf: int) -> None:
+    """The head of the trailer, which fades in from black."""
+    path = tmp_path / "a.mp4"
+    coded = ["-t", "3", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf)]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(SINTEL), *coded, str(path)], check=True)
+    assert cut_at(path) == []
+
+
 def test_seconds_count_where_the_rate_changes(tmp_path: Path) -> None:
     """Dense, then a picture a second with a scene of three pictures each: the shortest shot is half a second."""
     dense = [number / 60 for number in range(120)]
