@@ -110,7 +110,7 @@ class PacketReader:
     def _note_end(self, packet: Packet[Any]) -> None:
         if packet.stream in self._film.sound:
             ends = [_span(settled)[1] for settled in self._sound[packet.stream.index].settle(packet) if settled.size]
-            self._sound_end = max(self._sound_end, *ends, Fraction(0))
+            self._sound_end = max([self._sound_end, *ends])
         if packet.pts is not None and packet.time_base:
             self._end = max(self._end, _span(packet)[1])
 
