@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from qwen_shots.errors import CannotLoad
-from served_models import check_number_type, check_served
+from served_models import check_number_type, check_served, read_json
 
 HERE = Path(__file__).parent
 
@@ -21,6 +22,9 @@ HERE = Path(__file__).parent
 WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "merges.txt", "vocab.json"]
 
 INDEX = "model.safetensors.index.json"
+WEIGHT_MAP = TypeAdapter(
+    dict[str, Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_ .+-]{1,200}\.safetensors$")]]
+)
 READ_BYTES = 2**20
 HASHED_AT_ONCE = 4
 HASH_NAME = re.compile("[0-9a-f]{64}")
@@ -40,9 +44,10 @@ def local_folder(name: str) -> Path | None:
     Raises:
         CannotLoad: the name can only be a path, and there is no such folder.
     """
-    for folder in (Path(name).expanduser(), HERE / name):
-        if folder.is_dir():
-            return folder
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no such user, a name that no folder can have
+        for folder in (Path(name).expanduser(), HERE / name):
+            if folder.is_dir():
+                return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise CannotLoad(f"model.name: there is no folder {name}")
     return None
@@ -112,14 +117,21 @@ def check_whole(name: str, folder: Path, remedy: str) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files that a checkpoint should have, there or not; an index names every one of them."""
+    """List the weight files that a checkpoint should have, there or not; an index names every one of them.
+
+    Raises:
+        CannotLoad: the index is broken, or names a file outside of the folder.
+    """
     if not (folder / INDEX).exists():
         return sorted(folder.glob("*.safetensors"))
     try:
-        names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError):
-        raise CannotLoad(f"the file {INDEX} in {folder} is broken") from None
-    return [folder / name for name in sorted(names)]
+        names = WEIGHT_MAP.validate_python(read_json(folder / INDEX).get("weight_map")).values()
+    except ValidationError:
+        raise CannotLoad(
+            f"the file {folder / INDEX} is broken: weight_map must give each weight the name of a *.safetensors file "
+            "in the same folder"
+        ) from None
+    return [folder / name for name in sorted(set(names))]
 
 
 def read_ahead(folder: Path) -> threading.Thread:
@@ -131,7 +143,7 @@ def read_ahead(folder: Path) -> threading.Thread:
 
     def read() -> None:
         buffer = bytearray(READ_BYTES)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, CannotLoad):
             for file in weight_files(folder):
                 with file.open("rb", buffering=0) as source:
                     while source.readinto(buffer):
@@ -177,14 +189,15 @@ def _why_no_weights(folder: Path) -> str:
 
 def _broken_json(folder: Path) -> str | None:
     """The name of the first file that ends in .json and does not hold an object."""
-    for file in sorted(folder.glob("*.json")):
-        try:
-            whole = isinstance(json.loads(file.read_bytes()), dict)
-        except (ValueError, RecursionError, OSError):
-            whole = False
-        if not whole:
-            return file.name
-    return None
+    return next((file.name for file in sorted(folder.glob("*.json")) if not _is_json(file)), None)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        read_json(file)
+    except CannotLoad:
+        return False
+    return True
 
 
 def _is_whole(file: Path) -> bool:

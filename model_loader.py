@@ -7,20 +7,23 @@ when they are used, so that the server's own process can ask for a download with
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from model_files import find_files, hash_weights, local_folder, read_ahead, weight_bytes
 from model_hub import download, download_processor
 from processes import usable_cores
-from qwen_shots.errors import CannotLoad, QwenShotsError
+from qwen_shots.errors import CannotLoad, NotServed, QwenShotsError
 from qwen_shots.media import PictureFit
+from served_models import read_json
 from settings import ModelSettings, load_settings
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ __all__ = [
     "find_picture_spec",
     "hash_weights",
     "load",
+    "load_failures",
     "make_plan",
     "read_ahead",
 ]
@@ -50,6 +54,40 @@ __all__ = [
 ROOM_FOR_WORK = 1.3
 GIB = 1024**3
 BYTES_FOR_WORK = 4 * GIB
+
+# What a checkpoint's files may say of its pictures, under the names that they have there.
+Mean = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+
+
+@contextlib.contextmanager
+def load_failures(name: str) -> Iterator[None]:
+    """Turn whatever fails inside into one sentence that names the model: a checkpoint's files may hold anything.
+
+    Raises:
+        CannotLoad: something failed. The library's first line is in it; the traceback is logged for debugging.
+    """
+    try:
+        yield
+    except NotServed:
+        raise
+    except CannotLoad as error:
+        if name in error.detail:
+            raise
+        raise CannotLoad(f"model.name: {name} can't be loaded: {error.detail}") from error
+    except Exception as error:
+        log.debug("loading the model failed", exc_info=True)
+        if type(error).__name__ == "OutOfMemoryError":
+            raise CannotLoad(
+                f"there is not enough GPU memory for {name}. End what else uses the GPU, set model.placement to shard "
+                f"where there are several, or model.name to a smaller model. ({first_line(error)})"
+            ) from error
+        raise CannotLoad(f"model.name: {name} can't be loaded: {type(error).__name__}: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message: libraries write whole paragraphs."""
+    return next(iter(str(error).strip().splitlines()), "no reason given").rstrip(":")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +103,12 @@ class PictureSpec:
         max_pixels: the largest picture that the checkpoint was made for; None where it doesn't say.
     """
 
-    patch: int
-    merge: int
-    temporal: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    max_pixels: int | None = None
+    patch: Annotated[int, Field(alias="patch_size", strict=True, ge=1, le=1024)]
+    merge: Annotated[int, Field(alias="merge_size", strict=True, ge=1, le=64)]
+    temporal: Annotated[int, Field(alias="temporal_patch_size", strict=True, ge=1, le=64)]
+    mean: Annotated[tuple[Mean, Mean, Mean], Field(alias="image_mean")]
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Field(alias="image_std")]
+    max_pixels: Annotated[int | None, Field(strict=True)] = None
 
     @property
     def factor(self) -> int:
@@ -208,7 +246,9 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
             torch.cuda.set_device(rank)
     if settings.dtype == "float16" and rank == 0:
         log.warning("model.dtype is float16: Qwen2-VL overflows in it on some inputs; bfloat16 or float32 do not")
-    try:
+    # It lists weights that do not fit on many lines; `_check_weights` says it in one.
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    with load_failures(settings.name):
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
             output_loading_info=True,
@@ -217,24 +257,13 @@ def load(settings: ModelSettings, folder: Path, plan: Plan, rank: int = 0) -> Lo
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # it would end in advice; the report says which they are
             **where,
         )
         _check_weights(settings.name, report)
         spec = read_picture_spec(folder, model.config)
         embed_exactly(model)
         return LoadedModel(model.eval(), _load_tokenizer(folder), spec)
-    except CannotLoad:
-        raise
-    except Exception as error:  # a checkpoint's files may hold anything, and what fails then is the libraries' affair
-        if type(error).__name__ == "OutOfMemoryError":
-            raise CannotLoad(
-                f"there is not enough GPU memory for {settings.name}. End what else uses the GPU, set model.placement "
-                f"to shard where there are several, or model.name to a smaller model. ({error})"
-            ) from error
-        if type(error).__name__ == "AcceleratorError":
-            raise
-        # The library's message helps the operator; it goes to the log, not over the wire.
-        raise CannotLoad(f"model.name: {settings.name} can't be loaded: {error}") from error
 
 
 def embed_exactly(model: Any) -> None:
@@ -252,7 +281,12 @@ def embed_exactly(model: Any) -> None:
 
 
 def _check_weights(name: str, report: dict[str, Any]) -> None:
-    """What a checkpoint lacks, transformers fills with random numbers and only warns."""
+    """What a checkpoint lacks, or has in another shape, transformers fills with random numbers and only warns."""
+    if other := sorted(key for key, *_ in report["mismatched_keys"]):
+        raise CannotLoad(
+            f"model.name: {name} can't be loaded: {len(other)} of its weights have another shape than its config.json "
+            f"says, the first is {other[0]}"
+        )
     if lacking := sorted(report["missing_keys"]):
         raise CannotLoad(
             f"model.name: {name} can't be loaded: {len(lacking)} of its weights are missing, the first is {lacking[0]}"
@@ -265,7 +299,7 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library's own has no type
-        raise CannotLoad(f"the checkpoint's tokenizer can't be read: {error}") from error
+        raise CannotLoad(f"the checkpoint's tokenizer can't be read: {first_line(error)}") from error
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _read_chat_template(folder)
     return tokenizer
@@ -275,8 +309,7 @@ def _read_chat_template(folder: Path) -> str:
     """Some checkpoints keep the template with the processor instead of the tokenizer."""
     for file in (folder / "chat_template.jinja", folder / "chat_template.json"):
         if file.exists():
-            text = file.read_text(encoding="utf-8")
-            return text if file.suffix == ".jinja" else str(json.loads(text)["chat_template"])
+            return file.read_text(encoding="utf-8") if file.suffix == ".jinja" else read_json(file)["chat_template"]
     raise CannotLoad("the checkpoint has no chat template: take an -Instruct model")
 
 
@@ -284,7 +317,12 @@ def read_picture_spec(folder: Path, config: Any) -> PictureSpec:
     """Patches from the model's configuration, colours from its processor's."""
     vision = config.vision_config
     return _picture_spec(
-        _read_processor(folder), vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+        _read_processor(folder)
+        | {
+            "patch_size": vision.patch_size,
+            "merge_size": vision.spatial_merge_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+        }
     )
 
 
@@ -294,30 +332,35 @@ def find_picture_spec(name: str) -> PictureSpec:
     Raises:
         CannotLoad: the file is not on this disk and can't be fetched, or does not say it.
     """
-    folder = local_folder(name) or download_processor(name)
-    values = _read_processor(folder)
+    with load_failures(name):
+        return _picture_spec(_read_processor(local_folder(name) or download_processor(name)))
+
+
+def _picture_spec(values: dict[str, Any]) -> PictureSpec:
+    size = values.get("size") or {}
+    if not isinstance(size, dict):
+        raise CannotLoad("the checkpoint's picture format is wrong: size must be an object")
+    if values.get("max_pixels") is None:
+        values = values | {"max_pixels": size.get("longest_edge")}
     try:
-        return _picture_spec(values, values["patch_size"], values["merge_size"], values["temporal_patch_size"])
-    except KeyError as error:
-        raise CannotLoad(f"model.name: the picture format of {name} does not say its {error.args[0]}") from None
-
-
-def _picture_spec(values: dict[str, Any], patch: int, merge: int, temporal: int) -> PictureSpec:
-    return PictureSpec(
-        patch=patch,
-        merge=merge,
-        temporal=temporal,
-        mean=tuple(values["image_mean"]),
-        std=tuple(values["image_std"]),
-        max_pixels=values.get("max_pixels") or (values.get("size") or {}).get("longest_edge"),
-    )
+        spec = TypeAdapter(PictureSpec).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise CannotLoad(f"the checkpoint's picture format is wrong: {field}: {first['msg'].lower()}") from None
+    if spec.max_pixels is not None and spec.max_pixels < spec.factor**2:
+        raise CannotLoad(
+            f"the checkpoint's picture format is wrong: max_pixels must be {spec.factor**2} or more, one token"
+        )
+    return spec
 
 
 def _read_processor(folder: Path) -> dict[str, Any]:
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).exists():
-            values: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-            values = values.get("image_processor", values)
+            values = read_json(folder / name)
+            nested = values.get("image_processor")
+            values = nested if isinstance(nested, dict) else values
             if {"image_mean", "image_std"} <= values.keys():
                 return values
     raise CannotLoad("the checkpoint has no preprocessor_config.json with image_mean and image_std")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qwen_shots.errors import NotServed
+from qwen_shots.errors import CannotLoad, NotServed
 
 # By `model_type` in config.json.
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
@@ -44,7 +44,7 @@ def check_served(name: str, folder: Path) -> None:
     Raises:
         NotServed: it is not; the message is one sentence that says what is served.
     """
-    config = _read(folder / "config.json")
+    config = read_json(folder / "config.json")
     family = config.get("model_type")
     if family not in FAMILIES:
         raise _refusal(name, f"is of the family {_word(family)}")
@@ -93,7 +93,7 @@ def _quantized(config: dict[str, Any], folder: Path) -> str | None:
                 return _method(part[key])
     for file in QUANTIZED_FILES:
         if (folder / file).exists():
-            return _method(_read(folder / file))
+            return _method(read_json(folder / file))
     return None
 
 
@@ -115,6 +115,16 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) and WORD.fullmatch(value) else "unknown"
 
 
-def _read(file: Path) -> dict[str, Any]:
-    values = json.loads(file.read_text(encoding="utf-8"))
-    return values if isinstance(values, dict) else {}
+def read_json(file: Path) -> dict[str, Any]:
+    """Read one of a checkpoint's JSON files.
+
+    Raises:
+        CannotLoad: it holds no object, or is not UTF-8; the message names the file.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError, OSError):
+        values = None
+    if not isinstance(values, dict):
+        raise CannotLoad(f"the file {file} is broken: it holds no JSON object in UTF-8")
+    return values

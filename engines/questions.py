@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from model_loader import first_line
 from qwen_shots import prompt
 from qwen_shots.errors import CannotLoad
 from qwen_shots.scoring import DIGITS
@@ -63,7 +64,7 @@ class Questions:
                 enable_thinking=False,
             )
         except (TemplateError, TypeError) as error:
-            raise CannotLoad(f"the checkpoint's chat template can't be rendered: {error}") from error
+            raise CannotLoad(f"the checkpoint's chat template can't be rendered: {first_line(error)}") from error
         check_answers_at_once(text)
         ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
         if ids.count(self.image_token) != pictures:

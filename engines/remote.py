@@ -122,11 +122,6 @@ class RemoteEngine:
         except CannotLoad as error:
             self._failure = error.detail
             return
-        except Exception as error:
-            log.exception("reading the picture format failed")
-            name = self._settings.model.name
-            self._failure = f"reading the picture format of {name} failed with {type(error).__name__}: {error}"
-            return
         lines = [
             Line(endpoint, self._queue, self._settings, self._spec, self._room.set) for endpoint in self._endpoints
         ]

@@ -23,7 +23,7 @@ from engines.probe import probe_shot
 from engines.stations import Answer, Job, Stations, pass_through
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from logs import log_to_terminal
-from model_loader import PictureSpec, Plan
+from model_loader import PictureSpec, Plan, load_failures
 from processes import end_with_parent, name_process, return_freed_memory
 from qwen_shots.errors import CannotLoad, NotANumber
 from qwen_shots.fusion import KEY_FRAMES
@@ -190,13 +190,10 @@ def main(pipe: Connection, settings: Settings, rank: int, arena: ArenaReader | N
     end_with_parent(lambda: os._exit(1))
     log_to_terminal(settings.server.log_format)
     try:
-        stations, ready = _load(settings, rank)
+        with load_failures(settings.model.name):
+            stations, ready = _load(settings, rank)
     except CannotLoad as error:
         send(pipe, Failed(error.detail))
-        return
-    except Exception as error:
-        log.exception("loading the model failed")
-        send(pipe, Failed(f"loading {settings.model.name} failed with {type(error).__name__}: {error}"))
         return
     send(pipe, ready)
     timed = _Timed(stations)

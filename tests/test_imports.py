@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "served_models": {"qwen_shots"},
     "model_files": {"qwen_shots", "served_models"},
     "model_hub": {"model_files", "qwen_shots", "served_models"},
-    "model_loader": {"model_files", "model_hub", "processes", "qwen_shots", "settings"},
+    "model_loader": {"model_files", "model_hub", "processes", "qwen_shots", "served_models", "settings"},
     "engines": {"logs", "model_loader", "processes", "qwen_shots", "served_models", "settings"},
     "analyzer": {"engines", "processes", "qwen_shots", "settings"},
     "serving.model_header": {"engines", "qwen_shots", "settings"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -92,9 +93,47 @@ def test_local_folders_are_checked_too(checkpoint: Path) -> None:
         find_files(str(checkpoint))
 
 
-def test_a_folder_that_is_not_there() -> None:
+@pytest.mark.parametrize("name", ["./nowhere", "~nosuch/x", "./" + "x" * 300, "/" + "x" * 300, "./a\0b"])
+def test_a_folder_that_is_not_there(name: str) -> None:
     with pytest.raises(CannotLoad, match="there is no folder"):
-        find_files("./nowhere")
+        find_files(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_folder_can_have(name: str) -> None:
+    with pytest.raises(CannotLoad, match="is not on this disk"):
+        find_files(name)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        [],
+        {},
+        {"weight_map": ["a"]},
+        {"weight_map": {"a": 1}},
+        {"weight_map": {"a": None}},
+        {"weight_map": {"a": ["x"]}},
+        {"weight_map": {"a": "../model.safetensors"}},
+        {"weight_map": {"a": "/model.safetensors"}},
+        {"weight_map": {"a": "model.bin"}},
+        {"weight_map": {"a": "x\0y.safetensors"}},
+        {"weight_map": {"a": "x" * 5000 + ".safetensors"}},
+    ],
+)
+def test_an_index_with_wrong_values(checkpoint: Path, index: object) -> None:
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CannotLoad, match=r"model\.safetensors\.index\.json is broken: "):
+        find_files(str(checkpoint))
+
+
+def test_a_configuration_that_is_not_utf_8(checkpoint: Path) -> None:
+    text = (checkpoint / "config.json").read_text()
+    (checkpoint / "config.json").write_text(text, encoding="utf-8-sig")
+    assert find_files(str(checkpoint)) == checkpoint
+    (checkpoint / "config.json").write_text(text, encoding="utf-16")
+    with pytest.raises(CannotLoad, match=r"config\.json is cut off or broken"):
+        find_files(str(checkpoint))
 
 
 def test_memory_goes_by_the_dtype_that_is_loaded(tmp_path: Path) -> None:

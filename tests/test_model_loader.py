@@ -135,7 +135,46 @@ def test_a_picture_format_that_lacks_something(tmp_path: Path) -> None:
     values = json.loads((FOLDER / "preprocessor_config.json").read_text())
     del values["merge_size"]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
-    with pytest.raises(CannotLoad, match="does not say its merge_size"):
+    with pytest.raises(CannotLoad, match="merge_size: field required"):
+        model_loader.find_picture_spec(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"image_mean": "0.5"}, "image_mean: input should be a valid tuple"),
+        ({"image_mean": 0.5}, "image_mean: input should be a valid tuple"),
+        ({"image_mean": None}, "image_mean: input should be a valid tuple"),
+        ({"image_mean": [0.5, 0.5]}, "image_mean.2: field required"),
+        ({"image_mean": ["0.5", "0.5", "0.5"]}, "image_mean.0: input should be a valid number"),
+        ({"image_mean": [float("nan")] * 3}, "image_mean.0: input should be a finite number"),
+        ({"image_std": [0.5, 0, 0.5]}, "image_std.1: input should be greater than 0"),
+        ({"max_pixels": None, "size": [1]}, "size must be an object"),
+        ({"max_pixels": None, "size": {"longest_edge": "x"}}, "max_pixels: input should be a valid integer"),
+        ({"max_pixels": "x"}, "max_pixels: input should be a valid integer"),
+        ({"max_pixels": 783}, "max_pixels must be 784 or more"),
+        ({"max_pixels": -1}, "max_pixels must be 784 or more"),
+        ({"patch_size": "14"}, "patch_size: input should be a valid integer"),
+        ({"patch_size": 0}, "patch_size: input should be greater than or equal to 1"),
+        ({"patch_size": None}, "patch_size: input should be a valid integer"),
+    ],
+)
+def test_a_picture_format_with_wrong_values(tmp_path: Path, values: dict[str, Any], words: str) -> None:
+    known = json.loads((FOLDER / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(known | values))
+    with pytest.raises(CannotLoad) as caught:
+        model_loader.find_picture_spec(str(tmp_path))
+    prefix = f"model.name: {tmp_path} can't be loaded: the checkpoint's picture format is wrong: "
+    assert caught.value.detail.startswith(prefix + words)
+    assert "\n" not in caught.value.detail
+
+
+def test_a_picture_format_with_a_byte_order_mark(tmp_path: Path) -> None:
+    text = (FOLDER / "preprocessor_config.json").read_text()
+    (tmp_path / "preprocessor_config.json").write_text(text, encoding="utf-8-sig")
+    assert model_loader.find_picture_spec(str(tmp_path)) == model_loader.find_picture_spec(str(FOLDER))
+    (tmp_path / "preprocessor_config.json").write_text(text, encoding="utf-16")
+    with pytest.raises(CannotLoad, match=r"preprocessor_config\.json is broken: it holds no JSON object in UTF-8"):
         model_loader.find_picture_spec(str(tmp_path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import AutoTokenizer
 from engines import worker
 from engines.questions import Questions
 from model_files import check_whole, find_files
+from model_loader import load_failures
 from qwen_shots.errors import CannotLoad, NotServed
 from served_models import FAMILIES, check_served
 from settings import Settings
@@ -151,3 +153,73 @@ def test_a_tokenizer_that_is_none(checkpoint: Path, settings: Settings) -> None:
     ours = settings.model_copy(update={"model": settings.model.model_copy(update={"name": str(checkpoint)})})
     with pytest.raises(CannotLoad, match="tokenizer can't be read"):
         worker._load(ours, rank=0)
+
+
+def load_failure(folder: Path, settings: Settings) -> str:
+    """What the engine process sends the server when the checkpoint can't be loaded."""
+    ours = settings.model_copy(update={"model": settings.model.model_copy(update={"name": str(folder)})})
+    with pytest.raises(CannotLoad) as caught, load_failures(str(folder)):
+        worker._load(ours, rank=0)
+    return caught.value.detail
+
+
+def text(**values: object) -> Edit:
+    return lambda config: config["text_config"].update(values)
+
+
+def vision(**values: object) -> Edit:
+    return lambda config: config["vision_config"].update(values)
+
+
+def top(**values: object) -> Edit:
+    return lambda config: config.update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (text(hidden_size="896"), "hidden_size"),
+        (text(hidden_size=0), ""),
+        (text(hidden_size=192), "of its weights have another shape than its config.json says"),
+        (text(num_attention_heads=0), ""),
+        (text(hidden_act="nothing"), "nothing"),
+        (text(rope_parameters=None), ""),
+        (top(vision_config=[]), "vision_config"),
+        (top(vision_config="x"), "vision_config"),
+        (top(text_config=[1]), "text_config"),
+        (top(image_token_id=None), "image_token_id"),
+        (top(image_token_id=5), "does not place one picture token"),
+        (vision(patch_size="14"), "patch_size"),
+        (vision(patch_size=None), "patch_size"),
+        (vision(num_heads=0), ""),
+    ],
+)
+def test_values_of_the_wrong_kind_in_the_configuration(
+    checkpoint: Path, settings: Settings, caplog: pytest.LogCaptureFixture, change: Edit, words: str
+) -> None:
+    edit(checkpoint, change)
+    check_is_one_line(load_failure(checkpoint, settings), checkpoint, words)
+    assert not [record for record in caplog.records if record.exc_info and record.levelno >= logging.INFO]
+    assert not [record for record in caplog.records if "\n" in record.getMessage()]
+
+
+def check_is_one_line(detail: str, folder: Path, words: str) -> None:
+    assert detail.startswith(f"model.name: {folder} can't be loaded: ")
+    assert words in detail
+    assert "\n" not in detail
+    assert "ignore_mismatched_sizes" not in detail
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("generation_config.json", {"eos_token_id": "x"}),
+        ("tokenizer_config.json", {"tokenizer_class": 5}),
+        ("preprocessor_config.json", {"image_mean": "0.5"}),
+    ],
+)
+def test_values_of_the_wrong_kind_in_other_files(
+    checkpoint: Path, settings: Settings, file: str, values: dict[str, Any]
+) -> None:
+    edit(checkpoint, lambda config: config.update(values), file)
+    check_is_one_line(load_failure(checkpoint, settings), checkpoint, "")

@@ -7,7 +7,6 @@ numbers of the model's widths, from several threads; while one is compiled, Pyth
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,6 +21,7 @@ from engines.qwen2vl import attention, fused, linear
 from engines.qwen2vl.captions import GRAPH_ROWS
 from engines.qwen2vl.projection import Projection
 from engines.qwen2vl.spans import Spans
+from served_models import read_json
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def read_widths(folder: Path) -> Widths | None:
     Raises:
         KeyError: the file lacks a width.
     """
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     if config.get("model_type") != "qwen2_vl":
         return None
     text, eye = config.get("text_config", config), config["vision_config"]
