@@ -11,11 +11,10 @@ import hmac
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from problems import problem
 from qwen_shots.errors import QueueFull
-from qwen_shots.loopback import is_loopback_address, is_this_machine
+from qwen_shots.loopback import is_local_authority, is_local_origin, is_loopback_address
 from settings import DEFAULT_API_KEY, ServerSettings
 
 if TYPE_CHECKING:
@@ -24,24 +23,61 @@ if TYPE_CHECKING:
 PUBLIC_PATHS = frozenset({"/", "/README.md", "/health", "/health/live", "/docs", "/redoc", "/openapi.json"})
 PUBLIC_PREFIX = "/static/"
 
-# With one of these headers the request was passed on by a proxy, and its sender may be anybody. Beside the standard
-# names: those of nginx, Apache, Cloudflare, Akamai, Fastly, Envoy and Rackspace.
+# With one of these headers the request was passed on by a proxy, and its sender may be anybody. The standard names, and
+# those of proxies, content delivery networks, cloud platforms and tunnels.
 PROXY_HEADERS = frozenset(
     {
         b"forwarded",
         b"via",
-        b"x-real-ip",
-        b"x-client-ip",
+        b"cdn-loop",
+        b"proxy-connection",
+        b"client-ip",
         b"true-client-ip",
         b"fastly-client-ip",
+        b"x-real-ip",
+        b"x-client-ip",
         b"x-cluster-client-ip",
-        b"x-original-forwarded-for",
-        b"x-original-host",
-        b"proxy-connection",
-        b"cdn-loop",
+        b"x-remote-ip",
+        b"x-remote-addr",
+        b"x-remote-user",
+        b"x-varnish",
+        b"x-cloud-trace-context",
+        b"x-request-start",  # Heroku
+        b"x-scheme",  # ingress-nginx
+        b"front-end-https",  # Microsoft
     }
 )
-PROXY_PREFIXES = (b"x-forwarded", b"x-envoy-", b"cf-")
+PROXY_PREFIXES = (
+    b"x-forwarded",
+    b"x-original-",
+    b"x-proxy",
+    b"x-envoy-",
+    b"x-arr-",  # IIS
+    b"x-auth-request-",  # oauth2-proxy
+    b"x-haproxy-",
+    b"x-ingress-",
+    b"proxy-client-",  # WebLogic
+    b"wl-proxy-",
+    b"cf-",
+    b"fly-",
+    b"do-",  # DigitalOcean
+    b"ali-cdn-",
+    b"akamai-",
+    b"x-akamai-",
+    b"incap-",
+    b"x-sucuri-",
+    b"x-azure-",
+    b"x-ms-",
+    b"x-amzn-",
+    b"x-amz-cf-",
+    b"x-goog-",
+    b"x-appengine-",
+    b"x-vercel-",
+    b"x-nf-",  # Netlify
+    b"x-railway-",
+    b"tailscale-",
+    b"ngrok-",
+)
 
 # Sec-Fetch-Site of a browser when no page of another site asks; "none" is a typed address or a bookmark.
 OWN_SITE = frozenset({b"same-origin", b"none"})
@@ -183,7 +219,11 @@ async def _in_time(receive: Receive, seconds: float) -> Message:
 
 
 def _from_this_machine(scope: Scope) -> bool:
-    """Whether a request can only have come from this machine, and from no page of another site."""
+    """Whether a request can only have come from this machine, and from no page of another site.
+
+    A site can let one of its names point to this machine (DNS rebinding). What its pages send then comes from loopback,
+    but Host and Origin have the site's name.
+    """
     client = scope.get("client")
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     hosts = [value for name, value in headers if name == b"host"]
@@ -192,7 +232,7 @@ def _from_this_machine(scope: Scope) -> bool:
         and is_loopback_address(client[0])
         and not _passed_on(scope, headers)
         and len(hosts) == 1
-        and _is_local_name(b"http://" + hosts[0])
+        and is_local_authority(hosts[0].decode("latin-1"))
         and _is_local_page(headers)
     )
 
@@ -203,7 +243,8 @@ def _passed_on(scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     By default nginx adds no header that says so, but it asks in HTTP/1.0 with `Connection: close`. That is the default
     of 1.0, so clients that speak it don't send it.
     """
-    if scope.get("http_version") == "1.0" and (b"connection", b"close") in headers:
+    options = b",".join(value for name, value in headers if name == b"connection").lower().split(b",")
+    if scope.get("http_version") == "1.0" and b"close" in map(bytes.strip, options):
         return True
     return any(name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES) for name, _ in headers)
 
@@ -216,17 +257,5 @@ def _is_local_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """
     origins = [value for name, value in headers if name == b"origin"]
     if origins:
-        return all(map(_is_local_name, origins))
+        return all(is_local_origin(origin.decode("latin-1")) for origin in origins)
     return all(value in OWN_SITE for name, value in headers if name == b"sec-fetch-site")
-
-
-def _is_local_name(url: bytes) -> bool:
-    """Whether a URL names this machine.
-
-    A site can let one of its names point to this machine (DNS rebinding). What its pages send then comes from loopback,
-    but Host and Origin have the site's name.
-    """
-    try:
-        return is_this_machine(urlsplit(url.decode("latin-1")).hostname or "")
-    except ValueError:
-        return False

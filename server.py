@@ -173,6 +173,7 @@ def _add_routes(app: FastAPI) -> None:
         shots = parse_batch(body, app.state.settings.processing.max_batch_size)
         return await while_connected(request, _analyze_all(app, shots, patience, explain=explain))
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get(
         "/metrics",
         tags=["health"],

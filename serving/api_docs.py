@@ -126,12 +126,14 @@ def add_docs(app: FastAPI) -> None:
     headers = {"Content-Security-Policy": POLICY}
     redoc_script = (ASSETS / "redoc.standalone.js").read_text(encoding="utf-8").replace(REDOC_LOGO, NO_LOGO)
 
+    @app.head("/static/redoc.standalone.js", include_in_schema=False)
     @app.get("/static/redoc.standalone.js", include_in_schema=False)
     def redoc_js() -> Response:
         return Response(redoc_script, media_type="text/javascript")
 
     app.mount("/static", StaticFiles(directory=ASSETS), name="static")
 
+    @app.head("/docs", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     def swagger() -> HTMLResponse:
         page = get_swagger_ui_html(
@@ -145,6 +147,7 @@ def add_docs(app: FastAPI) -> None:
         page.headers.update(headers)
         return page
 
+    @app.head("/redoc", include_in_schema=False)
     @app.get("/redoc", include_in_schema=False)
     def redoc() -> HTMLResponse:
         page = get_redoc_html(
@@ -157,6 +160,7 @@ def add_docs(app: FastAPI) -> None:
         page.headers.update(headers)
         return page
 
+    @app.head("/openapi.json", include_in_schema=False)
     @app.get("/openapi.json", include_in_schema=False)
     def openapi() -> dict[str, Any]:
         return describe(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -12,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from problems import MEDIA_TYPE, TYPE_PREFIX
 from serving.lingering import LingeringTransport
+from serving.model_header import MODEL_HEADER
 from serving.request_log import note_unparsable
 from serving.strict_http import StrictConnection
 from telemetry import Metrics
@@ -29,6 +31,7 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 that closes connections whose headers do not end, and counts what it can't read as a request."""
 
     metrics: Metrics
+    model: Callable[[], str | None]
     conn: StrictConnection
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -121,6 +124,8 @@ class PatientProtocol(H11Protocol):
             ("Connection", "close"),
             ("X-Request-ID", request_id),
         ]
+        if model := self.model():
+            headers.append((MODEL_HEADER, model))
         note_unparsable(self.metrics, request_id, slug)
         for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body)):
             self.transport.write(self.conn.send(event) or b"")
@@ -139,6 +144,11 @@ class PatientProtocol(H11Protocol):
             self._headers_end = None
 
 
-def protocol_for(metrics: Metrics) -> type[PatientProtocol]:
-    """The protocol, bound to the counters of one app; uvicorn makes one of it for each connection."""
-    return type("BoundProtocol", (PatientProtocol,), {"metrics": metrics})
+def protocol_for(metrics: Metrics, model: Callable[[], str | None]) -> type[PatientProtocol]:
+    """Bind the protocol to one app; uvicorn makes an instance for each connection.
+
+    Args:
+        metrics: the app's counters.
+        model: gives the value of X-Model; None while it is not known.
+    """
+    return type("BoundProtocol", (PatientProtocol,), {"metrics": metrics, "model": staticmethod(model)})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.cors import ALL_METHODS, CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from qwen_shots.loopback import is_this_machine
+from problems import problem
+from qwen_shots.loopback import is_local_origin
 
 # What a page may read of an answer beside its body.
 EXPOSED = ("Retry-After", "X-Model", "X-Request-ID", "Preference-Applied")
@@ -33,17 +33,24 @@ class AllowedPages(CORSMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on; with what a browser wants to know where the page may ask."""
-        origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        origin = headers.get("origin")
         if origin is None or not self.is_allowed_origin(origin):
             await self.app(scope, receive, send)
+        elif scope["method"] == "OPTIONS" and headers.get("access-control-request-method", "GET") not in ALL_METHODS:
+            allowed = ", ".join(ALL_METHODS)
+            response = problem(
+                scope,
+                status=400,
+                slug="method-not-allowed",
+                title="The method is not allowed here",
+                detail=f"Access-Control-Request-Method: not a known method; allowed are {allowed}",
+                headers={"Vary": "Origin"},
+            )
+            await response(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
     def is_allowed_origin(self, origin: str) -> bool:
         """Whether a page of this origin may ask."""
-        if origin in self.allow_origins:
-            return True
-        try:
-            return is_this_machine(urlsplit(origin).hostname or "")
-        except ValueError:
-            return False
+        return origin in self.allow_origins or is_local_origin(origin)

@@ -20,6 +20,7 @@ from engines.base import Engine
 from processes import stop_signals
 from serving.accepting import accept_connections
 from serving.connections import protocol_for
+from serving.model_header import model_id
 from settings import Settings
 
 # For uvicorn in every mode. No proxy headers: they would let anybody claim to be this machine.
@@ -51,14 +52,15 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, drain_seconds: float) -> None:
-        http = protocol_for(app.state.metrics)
-        keep_alive = app.state.settings.server.keep_alive
+        state = app.state
+        http = protocol_for(state.metrics, lambda: model_id(state.engine.info, state.settings))
+        keep_alive = state.settings.server.keep_alive
         super().__init__(
             uvicorn.Config(
                 app, http=http, timeout_keep_alive=keep_alive, timeout_graceful_shutdown=LAST_SECONDS, **OPTIONS
             )
         )
-        self._state = app.state
+        self._state = state
         self._drain_seconds = drain_seconds
         self._drain_until = math.inf
         self._tasks: set[asyncio.Task[None]] = set()

@@ -59,10 +59,11 @@ async def _receive(request: Request, reader: JsonReader) -> None:
 
 
 def _check_media_type(headers: Headers) -> None:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    kinds = {kind.partition(";")[0].strip().lower() for kind in headers.getlist("content-type")}
+    if kinds != {"application/json"}:
         raise UnsupportedMediaType("send the body as JSON, with the header Content-Type: application/json")
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+    codings = ",".join(headers.getlist("content-encoding")).lower().split(",")  # several lines are one list
+    if not {coding.strip() for coding in codings} <= {"", "identity"}:
         raise UnsupportedCoding("send the body without Content-Encoding; pictures are compressed already")
 
 

@@ -55,7 +55,8 @@ class StrictConnection(h11.Connection):
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override] # its overloads say the same at length
         """The bytes of an event. An answer before the end of its request's body says that the connection is closed."""
         if isinstance(event, h11.Response) and self.their_state is h11.SEND_BODY:
-            headers = [*event.headers, (b"connection", b"close")]
+            headers = [(name, value) for name, value in event.headers if name != b"connection"]
+            headers.append((b"connection", b"close"))
             event = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
         return super().send(event)
 

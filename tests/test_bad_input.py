@@ -194,3 +194,20 @@ def test_one_bad_shot_costs_no_other(live: httpx.Client) -> None:
         for row, reference in zip(answer["results"], clean["results"][:bad] + clean["results"][bad + 1 :], strict=True):
             assert row["caption"] == reference["caption"]
             assert row["attributes"] == pytest.approx(reference["attributes"], abs=1e-4)
+
+
+@pytest.mark.parametrize("lines", [["identity", "gzip"], ["", "br"], ["identity, gzip"]])
+def test_every_content_encoding_counts(client: TestClient, lines: list[str]) -> None:
+    headers = [*JSON.items(), *(("Content-Encoding", line) for line in lines)]
+    assert_problem(client.post("/analyze", content=b"{}", headers=headers), 415, "Content-Encoding")
+
+
+@pytest.mark.parametrize("lines", [[""], ["identity", "identity"], ["identity, identity"]])
+def test_no_content_encoding_in_other_words(client: TestClient, lines: list[str]) -> None:
+    headers = [*JSON.items(), *(("Content-Encoding", line) for line in lines)]
+    assert client.post("/analyze", content=json.dumps(shot(1)), headers=headers).status_code == 200
+
+
+def test_a_second_content_type_counts(client: TestClient) -> None:
+    headers = [*JSON.items(), ("Content-Type", "text/plain")]
+    assert_problem(client.post("/analyze", content=json.dumps(shot(1)), headers=headers), 415, "Content-Type")

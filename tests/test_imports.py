@@ -33,15 +33,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving.wire": {"qwen_shots", "serving.json_body"},
     "serving.intake": {"engines", "problems", "qwen_shots", "serving.json_body"},
     "serving.home": set(),
-    "serving.cors": {"qwen_shots"},
+    "serving.cors": {"problems", "qwen_shots"},
     "serving.strict_http": set(),
     "serving.lingering": set(),
     "serving.request_log": {"logs", "telemetry"},
     "serving.connections": {
-        "problems", "serving.lingering", "serving.request_log", "serving.strict_http", "telemetry",
+        "problems", "serving.lingering", "serving.model_header", "serving.request_log", "serving.strict_http",
+        "telemetry",
     },
     "serving.accepting": set(),
-    "serving.draining": {"engines", "processes", "serving.accepting", "serving.connections", "settings"},
+    "serving.draining": {
+        "engines", "processes", "serving.accepting", "serving.connections", "serving.model_header", "settings",
+    },
     "serving.metrics_sum": set(),
     "serving.loading": {"engines"},
     "serving.front": {

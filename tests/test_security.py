@@ -84,6 +84,12 @@ def test_everything_but_the_public_paths_needs_the_key(settings: Settings, path:
         ("Host", "example.com"), ("Host", "example.com:8000"), ("Host", "localhost.example.com"), ("Host", ""),
         ("Host", "notlocalhost"), ("Host", "127.0.0.1.example.com"), ("Host", "192.0.2.1:8000"), ("Host", "[::2]"),
         ("Host", "[::1"), ("Host", "0.0.0.0:8000"),
+        ("Host", "evil@localhost"), ("Host", "localhost/evil"), ("Host", "[::1].evil.com"), ("Host", "localhost:evil"),
+        ("Origin", "http://x@localhost"), ("Origin", "file://localhost"), ("Origin", "http://[::1].evil.example"),
+        ("Fly-Client-IP", "127.0.0.1"), ("X-Azure-ClientIP", "127.0.0.1"), ("X-Vercel-Forwarded-For", "127.0.0.1"),
+        ("X-Amzn-Trace-Id", "Root=1"), ("DO-Connecting-IP", "127.0.0.1"), ("WL-Proxy-Client-IP", "127.0.0.1"),
+        ("Client-IP", "127.0.0.1"), ("X-Varnish", "1"), ("Tailscale-User-Login", "me"), ("X-MS-Proxy", "1"),
+        ("X-Original-URL", "/"), ("Proxy-Client-IP", "127.0.0.1"), ("X-Goog-IAP-JWT-Assertion", "1"),
     ],
 )  # fmt: skip
 def test_the_default_key_is_not_for_what_was_passed_on(settings: Settings, header: str, value: str) -> None:
@@ -132,7 +138,13 @@ def test_metrics_are_not_for_a_site_whose_name_leads_here(settings: Settings) ->
 
 @pytest.mark.parametrize(
     ("head", "expected"),
-    [("HTTP/1.0\r\nConnection: close", 401), ("HTTP/1.0", 200), ("HTTP/1.1\r\nConnection: close", 200)],
+    [
+        ("HTTP/1.0\r\nConnection: close", 401),
+        ("HTTP/1.0\r\nConnection: Close", 401),
+        ("HTTP/1.0\r\nConnection: TE, CLOSE", 401),
+        ("HTTP/1.0", 200),
+        ("HTTP/1.1\r\nConnection: close", 200),
+    ],
 )
 def test_the_default_key_is_not_for_what_nginx_passes_on(live_url: str, head: str, expected: int) -> None:
     address = live_url.removeprefix("http://")

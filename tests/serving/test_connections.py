@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx
@@ -118,6 +119,24 @@ def test_what_is_no_request_gets_a_problem_and_is_counted(port: int, sent: bytes
     assert 'qwen_requests_total{route="other",status="400"} 1.0' in metrics
 
 
+def test_an_answer_to_what_is_no_request_says_which_model_runs(settings: Settings, engine: FakeEngine) -> None:
+    with serving(settings, engine, drain_seconds=5) as (_, port):
+        for weights in (None, "a hash"):
+            engine.info = replace(engine.info, weights=weights)
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+                answer = sent(connection, b"GET /a b HTTP/1.1\r\n\r\n")
+            expected = httpx.get(f"http://127.0.0.1:{port}/health", timeout=PATIENCE_SECONDS).headers.get("x-model")
+            assert (answer.status, answer.headers["x-model"]) == (400, expected)
+    assert expected is not None
+
+
+def test_a_body_that_comes_too_slowly_closes_the_connection_once(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("security.BODY_PAUSE_SECONDS", 0.1)
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+        answer = sent(connection, post("/analyze", KEY_LINES + "Content-Length: 9\r\n", b"{"))
+        assert (answer.status, answer.headers.get_all("connection")) == (408, ["close"])
+
+
 def test_what_comes_behind_an_answer_is_no_request(port: int, caplog: pytest.LogCaptureFixture) -> None:
     """The client has its answer, so another one would be told to nobody."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -219,6 +238,11 @@ UNREAD = {
     "no key": (post("/analyze", CHUNKED), 401),
     "another type": (post("/analyze", KEY_LINES.replace("json", "xml") + CHUNKED), 415),
     "compressed": (post("/analyze", KEY_LINES + "Content-Encoding: gzip\r\n" + CHUNKED), 415),
+    "closed by the client": (
+        post("/analyze", KEY_LINES.replace("json", "xml") + CHUNKED + "Connection: close\r\n"),
+        415,
+    ),
+    "broken": (post("/analyze", KEY_LINES + CHUNKED, b"no length\r\n"), 400),
     "no such page": (post("/nowhere", KEY_LINES + CHUNKED), 404),
     "another method": (post("/analyze", KEY_LINES + CHUNKED).replace(b"POST", b"PUT"), 405),
     "too large": (post("/analyze", KEY_LINES + "Content-Length: 99999999999\r\n"), 413),
@@ -232,7 +256,7 @@ def test_an_answer_before_the_end_of_a_body_is_the_last_one(port: int, kind: str
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
         answer = sent(connection, request)
         answer.read()
-        assert (answer.status, answer.headers["connection"]) == (status, "close")
+        assert (answer.status, answer.headers.get_all("connection")) == (status, ["close"])
         connection.sendall(b"1\r\nx\r\n" * 1000)  # no reset while the client still sends
         assert connection.recv(1) == b""
 

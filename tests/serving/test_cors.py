@@ -14,7 +14,16 @@ from tests.helpers import AUTH, LOCALHOST, shot
 
 STUDIO = "https://studio.example"
 LOCAL = ["http://localhost:5173", "http://127.0.0.1", "https://[::1]:8443"]
-OTHERS = ["https://evil.example", "http://localhost.evil.example", "https://studio.example:444", "null", "http://[::1"]
+OTHERS = [
+    "https://evil.example",
+    "http://localhost.evil.example",
+    "https://studio.example:444",
+    "null",
+    "http://[::1",
+    "http://x@localhost",
+    "file://localhost",
+    "http://[::1].evil.example",
+]
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 
 
@@ -77,3 +86,13 @@ def test_no_page_at_all(page: TestClient) -> None:
     answer = page.post("/analyze", json=shot(1), headers=AUTH)
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize("origin", [STUDIO, LOCAL[0]])
+def test_a_preflight_for_an_unknown_method_is_a_problem(page: TestClient, origin: str) -> None:
+    answer = page.options("/analyze", headers={"Origin": origin, "Access-Control-Request-Method": "FOO"})
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    problem = answer.json()
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert "Access-Control-Request-Method" in problem["detail"]
+    assert "POST" in problem["detail"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from starlette.testclient import TestClient
 
@@ -24,7 +25,11 @@ def test_the_readme(client: TestClient) -> None:
     assert client.get("/README.md").text == (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_head(client: TestClient) -> None:
-    for path in ("/", "/README.md"):
-        answer = client.head(path, headers={"Authorization": ""})
-        assert (answer.status_code, answer.content) == (200, b"")
+def test_head_is_answered_where_get_is(client: TestClient) -> None:
+    app: Any = client.app
+    paths = {route.path for route in app.routes if "GET" in (getattr(route, "methods", None) or ())}
+    assert {"/", "/README.md", "/docs", "/redoc", "/openapi.json", "/health", "/metrics"} <= paths
+    for path in paths:
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.headers["content-type"]) == (200, got.headers["content-type"])
+        assert head.content == b""
