@@ -18,11 +18,10 @@ from engines.conversation import Conversation
 from engines.endpoint import Endpoint, NoAnswer
 from engines.failures import FailureStreak
 from engines.interview import Interview
-from engines.probe import probe_shot
+from engines.probe import probe_shot, warn_of_few_numbers
 from engines.scheduler import Pending, ShotQueue
 from model_loader import PictureSpec
-from qwen_shots.errors import CannotLoad, EngineLost, NotANumber, QwenShotsError, ShotFailed
-from qwen_shots.scoring import Reading, check_mass
+from qwen_shots.errors import CannotLoad, EngineLost, QwenShotsError, ShotFailed
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -78,18 +77,12 @@ class Line:
         try:
             await self.endpoint.find_model()
             reading = await self._interview(self._probe).first_reading()
-            self._warn_of_few_numbers(reading)
+            first = next(iter(self._settings.attributes))
+            warn_of_few_numbers(self.endpoint.url, {first: [reading]}, self._settings.processing.least_mass)
         except NoAnswer as error:
             raise EngineLost(str(error)) from None
         except ShotFailed as error:
             raise CannotLoad(f"it serves the model but does not answer: {error.detail}") from None
-
-    def _warn_of_few_numbers(self, reading: Reading) -> None:
-        first = next(iter(self._settings.attributes))
-        try:
-            check_mass({first: [reading]}, self._settings.processing.least_mass)
-        except NotANumber as error:
-            log.warning("most shots may fail with %s: %s", self.endpoint.url, error.detail)
 
     async def serve(self) -> None:
         """Hand shots to the endpoint until it is lost; those in hand then go back to the queue.

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from engines.arena import ArenaReader
-from engines.base import EngineInfo, ShotPictures, ShotReading
+from engines.base import EngineInfo, ShotPictures
 from engines.messages import receive, send
-from engines.probe import probe_shot
+from engines.probe import probe_shot, warn_of_few_numbers
 from engines.stations import Answer, Job, Stations, pass_through
 from engines.watchdog import BEAT_SECONDS, Beat, Spent
 from logs import log_to_terminal
@@ -27,7 +27,6 @@ from model_loader import PictureSpec, Plan, load_failures
 from processes import end_with_parent, name_process, return_freed_memory
 from qwen_shots.errors import CannotLoad, NotANumber
 from qwen_shots.fusion import KEY_FRAMES
-from qwen_shots.scoring import check_mass
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -239,13 +238,6 @@ def _begin_kernels(settings: Settings, folder: Path, plan: Plan, rank: int) -> t
     return building.begin(folder, model_loader.choose_dtype(settings.model.dtype, plan.device), rank)
 
 
-def _warn_of_few_numbers(settings: Settings, answer: ShotReading) -> None:
-    try:
-        check_mass(answer.readings, settings.processing.least_mass)
-    except NotANumber as error:
-        log.warning("model.name: most shots may fail with %s: %s", settings.model.name, error.detail)
-
-
 def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     # Here, not above: the server's process imports this module and stays without torch.
     import model_loader
@@ -273,7 +265,7 @@ def _load(settings: Settings, rank: int) -> tuple[Stations, Ready]:
     if isinstance(answer, NotANumber):
         # Else the server would be healthy and every shot an error.
         raise CannotLoad(f"model.name: {settings.model.name} is loaded but does not answer: {answer.detail}")
-    _warn_of_few_numbers(settings, answer)
+    warn_of_few_numbers(f"model.name {settings.model.name}", answer.readings, settings.processing.least_mass)
     runner.backbone.warm_up(max(tokens, room.longest_shot), room.longest_shot)
     log.info("weights loaded in %.1f s, warm after %.1f s more", loaded_at - began, time.monotonic() - loaded_at)
     info = EngineInfo(

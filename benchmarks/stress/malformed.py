@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
-from collections.abc import Iterator
 
 from benchmarks.stress.bars import Bar, at_most, growth_percent, none_of
 from benchmarks.stress.kinds import KINDS
-from benchmarks.stress.raw import Answer, exchange
+from benchmarks.stress.raw import Answer, send_mixed
 from benchmarks.stress.target import Target, target
 
 AT_ONCE = 16
@@ -20,9 +18,9 @@ NAME = "malformed requests"
 def check(count: int) -> list[Bar]:
     """Send so many, after a tenth of them to warm up."""
     with target({}) as server:
-        asyncio.run(_send(server, count // 10, seed=1))
+        _send(server, count // 10, seed=1)
         before = server.memory_mib
-        answers = asyncio.run(_send(server, count, seed=2))
+        answers = _send(server, count, seed=2)
         after = server.memory_mib
         with server.client() as client:
             alive = server.process.poll() is None and client.get("/health").status_code == 200
@@ -39,15 +37,6 @@ def check(count: int) -> list[Bar]:
     ]
 
 
-async def _send(server: Target, count: int, seed: int) -> list[tuple[str, Answer]]:
-    chance = random.Random(seed)
-    names = list(KINDS)
-    jobs = iter([(names[number % len(names)], random.Random(chance.random())) for number in range(count)])
-    answers: list[tuple[str, Answer]] = []
-
-    async def worker(jobs: Iterator[tuple[str, random.Random]]) -> None:
-        for kind, own in jobs:
-            answers.append((kind, await exchange(server.port, KINDS[kind](own), end="early" in kind)))
-
-    await asyncio.gather(*(worker(jobs) for _ in range(AT_ONCE)))
-    return answers
+def _send(server: Target, count: int, seed: int) -> list[tuple[str, Answer]]:
+    sending = send_mixed(server.port, KINDS, count, seed=seed, at_once=AT_ONCE, ends=lambda kind: "early" in kind)
+    return asyncio.run(sending)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,41 @@ async def exchange(port: int, request: bytes, *, end: bool = False) -> Answer:
         return Answer(0, {}, b"", time.perf_counter() - began)
     finally:
         writer.close()
+
+
+async def send_mixed(
+    port: int,
+    kinds: Mapping[str, Callable[[random.Random], bytes]],
+    count: int,
+    *,
+    seed: int,
+    at_once: int,
+    ends: Callable[[str], bool] = lambda _: False,
+) -> list[tuple[str, Answer]]:
+    """Send requests of each kind in turn, some at the same time.
+
+    Args:
+        port: of loopback.
+        kinds: name to what makes a request.
+        count: requests in all.
+        seed: for what the requests differ in.
+        at_once: connections that are open at the same time.
+        ends: whether a request of this kind also says that nothing more will come.
+
+    Returns:
+        Each request's kind and its answer, in the order in which the answers came.
+    """
+    chance = random.Random(seed)
+    names = list(kinds)
+    jobs = iter([(names[number % len(names)], random.Random(chance.random())) for number in range(count)])
+    answers: list[tuple[str, Answer]] = []
+
+    async def worker(jobs: Iterator[tuple[str, random.Random]]) -> None:
+        for kind, own in jobs:
+            answers.append((kind, await exchange(port, kinds[kind](own), end=ends(kind))))
+
+    await asyncio.gather(*(worker(jobs) for _ in range(at_once)))
+    return answers
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:

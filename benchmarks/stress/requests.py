@@ -9,12 +9,12 @@ import json
 import random
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from benchmarks.stress.bars import Bar, at_most, growth_percent, none_of, percentile
 from benchmarks.stress.health import HealthChecks
 from benchmarks.stress.kinds import picture, shot
-from benchmarks.stress.raw import JSON_LINE, KEY_LINE, Answer, exchange, post, post_json
+from benchmarks.stress.raw import JSON_LINE, KEY_LINE, Answer, post, post_json, send_mixed
 from benchmarks.stress.target import Target, target
 
 Kind = tuple[int, Callable[[random.Random], bytes]]
@@ -101,10 +101,10 @@ KINDS: dict[str, Kind] = {
 def check(count: int) -> list[Bar]:
     """Send so many, after a tenth of them to warm up."""
     with target({"batch_tokens": 1000}) as server:
-        asyncio.run(_send(server, count // 10, seed=1))
+        _send(server, count // 10, seed=1)
         before, began = server.memory_mib, server.cpu_seconds
         with HealthChecks(server.port) as health:
-            answers = asyncio.run(_send(server, count, seed=2))
+            answers = _send(server, count, seed=2)
         after, used = server.memory_mib, server.cpu_seconds - began
         log = server.log.read_text(encoding="utf-8", errors="replace")
         alive = server.process.poll() is None and "Traceback" not in log
@@ -120,15 +120,6 @@ def check(count: int) -> list[Bar]:
     ]
 
 
-async def _send(server: Target, count: int, seed: int) -> list[tuple[str, Answer]]:
-    chance = random.Random(seed)
-    names = list(KINDS)
-    jobs = iter([(names[number % len(names)], random.Random(chance.random())) for number in range(count)])
-    answers: list[tuple[str, Answer]] = []
-
-    async def worker(jobs: Iterator[tuple[str, random.Random]]) -> None:
-        for kind, own in jobs:
-            answers.append((kind, await exchange(server.port, KINDS[kind][1](own))))
-
-    await asyncio.gather(*(worker(jobs) for _ in range(AT_ONCE)))
-    return answers
+def _send(server: Target, count: int, seed: int) -> list[tuple[str, Answer]]:
+    makers = {name: make for name, (_, make) in KINDS.items()}
+    return asyncio.run(send_mixed(server.port, makers, count, seed=seed, at_once=AT_ONCE))

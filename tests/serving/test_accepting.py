@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -22,19 +21,8 @@ REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @contextmanager
-def low_limit() -> Iterator[None]:
-    """Programs that are started inside may open few files unless they ask for more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@contextmanager
 def no_more_than(files: int, process: psutil.Process) -> Iterator[None]:
-    """A running process can't open a file whose number would be higher."""
+    """Lower how many files a process, and those that it starts, may open, unless they ask for more."""
     soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
     process.rlimit(psutil.RLIMIT_NOFILE, (files, hard))
     try:
@@ -55,7 +43,11 @@ def connect(server: Target, stack: ExitStack) -> socket.socket:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_no_descriptors_left_for_connections(processes: int) -> None:
-    with low_limit(), target({}, SERVER__HTTP_PROCESSES=str(processes)) as server, ExitStack() as stack:
+    with (
+        no_more_than(SOFT, psutil.Process()),
+        target({}, SERVER__HTTP_PROCESSES=str(processes)) as server,
+        ExitStack() as stack,
+    ):
         process = psutil.Process(server.process.pid)
         assert process.rlimit(psutil.RLIMIT_NOFILE)[0] > SOFT
         with no_more_than(1, process):

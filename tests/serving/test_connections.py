@@ -56,9 +56,11 @@ def serving(settings: Settings, engine: FakeEngine, drain_seconds: float) -> Ite
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        yield server, port
-        server.should_exit = True
-        thread.join()
+        try:
+            yield server, port
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture
